@@ -1,0 +1,53 @@
+# Every target is one line that calls `oofline <verb>`; Windows and notebook users type that instead.
+PYTHON ?= python3
+BIN    := .venv/bin
+COMP   ?=
+EXP    ?= base
+FOLD   ?= all
+SEED   ?= 42
+ARGS   ?=
+EXPS   ?=
+NAME   ?=
+BASE   ?=
+EXPERIMENT = --comp "$(COMP)" --exp "$(EXP)" $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo folds train oof ensemble submission compare sync bench readme test lint check clean
+
+help:            ## this list
+	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]" -c constraints.txt
+	touch $@
+
+setup: .venv/.installed  ## one virtual environment in .venv, pinned by constraints.txt
+demo: setup              ## everything below on demo data, on a CPU, in minutes
+	@$(BIN)/oofline demo $(ARGS)
+folds: setup             ## COMP=: folds.csv and the leak audit
+	@$(BIN)/oofline folds $(EXPERIMENT)
+train: setup             ## COMP= EXP= FOLD=all SEED=42,43 ARGS="--lr 3e-5"
+	@$(BIN)/oofline train --fold "$(FOLD)" --seed "$(SEED)" $(EXPERIMENT)
+oof: setup               ## COMP= EXP=: score out of fold, with intervals and pictures
+	@$(BIN)/oofline oof $(EXPERIMENT)
+ensemble: setup          ## COMP= EXPS=base,awp [NAME=]: cross-fitted blend
+	@$(BIN)/oofline ensemble --comp "$(COMP)" --exps "$(EXPS)" --name "$(NAME)" $(ARGS)
+submission: setup        ## COMP= EXP=: validated submission.csv (an experiment or an ensemble)
+	@$(BIN)/oofline submission $(EXPERIMENT)
+compare: setup           ## COMP= [BASE=]: every experiment in one table, with paired intervals
+	@$(BIN)/oofline compare --comp "$(COMP)" --base "$(BASE)" $(ARGS)
+sync: setup              ## COMP=: upload runs that were tracked offline
+	@$(BIN)/oofline sync --comp "$(COMP)" $(ARGS)
+bench: setup             ## speed and memory against other loops, side by side
+	@$(BIN)/python tests/bench/run.py $(ARGS)
+readme: setup            ## write the README's table of settings from the code
+	@$(BIN)/python tests/readme_table.py
+test: setup              ## the whole suite, without network
+	@$(BIN)/python -m pytest $(ARGS)
+lint: setup              ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+check: lint test         ## what decides whether a change lands
+clean:                   ## remove caches; never input/ or output/
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache build dist
