@@ -1,0 +1,209 @@
+"""CFG: every setting of the pipeline, one line each, with its meaning and how to switch it off."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from oofline.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class CFG:
+    """Settings of one experiment: defaults < cfg.toml < --from EXP < command line."""
+
+    # ---- what is trained
+    comp: str = ""
+    """Competition: a folder below input/ with train.csv, test.csv and sample_submission.csv."""
+    exp: str = "base"
+    """Experiment name: results go to output/<comp>/<exp>/."""
+
+    # ---- the competition
+    task: Literal[
+        "auto", "binary", "multiclass", "regression", "multilabel", "multi-target", "ordinal",
+        "pair", "qa",
+    ] = "auto"  # fmt: skip
+    """What is predicted; "auto" infers it from sample_submission and the target columns."""
+    metric: str = "auto"
+    """Score to report (see `oofline metrics`); "auto" takes the task's usual one."""
+    id_col: str = ""
+    """Id column; "" takes the first column of sample_submission."""
+    text_col: str = ""
+    """Text column; "" finds it by content."""
+    text_template: str = ""
+    """Joins columns into the text, as in "{keyword} {location} {text}"; "" uses text_col alone."""
+    group_col: str = ""
+    """Rows with the same value stay in one fold; "" has no groups."""
+    time_col: str = ""
+    """Orders the rows for fold_scheme "time"; "" has no order."""
+    encoding: str = "utf-8"
+    """Encoding of the csv files (a UTF-8 byte order mark is always accepted)."""
+    submission_asks: Literal["auto", "label", "probability"] = "auto"
+    """What sample_submission wants for classes; "auto" reads it from the sample and the metric."""
+
+    # ---- folds
+    n_folds: int = 5
+    """Number of folds K, at least 2."""
+    fold_scheme: Literal[
+        "auto", "kfold", "stratified", "group", "stratified-group", "binned", "time"
+    ] = "auto"
+    """How rows are split; "auto" chooses by task and prints why."""
+    fold_seed: int = 42
+    """Seed of the split (training seeds are given with --seed)."""
+    fold_bins: int = 10
+    """Quantile bins of the target for scheme "binned"."""
+    near_duplicates: float = 0.8
+    """Jaccard similarity of character 5-grams from which texts share a fold; 0 = exact only."""
+
+    # ---- tokens
+    max_len: int = 256
+    """Longest input in tokens, special tokens included; longer texts are cut and counted."""
+    truncation: Literal["head", "head+tail"] = "head"
+    """What is kept of a longer text: its start, or a quarter of it and three from its end."""
+
+    # ---- model
+    model: str = "microsoft/deberta-v3-small"
+    """Encoder: a hub name or a local folder with config.json, weights and tokenizer."""
+    pooling: Literal["cls", "mean", "max", "attention", "weighted-layer", "last-k", "gem"] = "mean"
+    """From token states to one vector."""
+    pooling_layers: int = 4
+    """How many last layers "weighted-layer" and "last-k" read."""
+    dropout: float | None = None
+    """Every dropout of the backbone; None = 0.0 for regression, the backbone's own for the rest."""
+    dropout_samples: int = 1
+    """Dropout masks on the pooled vector, losses averaged (Inoue 2019); 1 = plain dropout."""
+    dropout_sample_p: float = 0.0
+    """Dropout on the pooled vector; 0 = off."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in backward: less memory, more time."""
+
+    # ---- loss
+    loss: Literal["auto", "cross_entropy", "bce", "mse", "huber", "rmse"] = "auto"
+    """"auto": bce for binary, cross_entropy for multiclass, mse for regression."""
+    label_smoothing: float = 0.0
+    """Share of the target mass spread evenly over classes; 0 = off."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """"balanced" weighs rows by 1 / class frequency, computed inside the fold."""
+    huber_delta: float = 1.0
+    """Where the Huber loss turns linear, in units of the (standardised) target."""
+    standardize_targets: bool = True
+    """Regression: train on (y - mean) / std of the fold's training rows; undone in predictions."""
+
+    # ---- optimisation
+    epochs: int = 3
+    """Passes over the training rows."""
+    batch_size: int = 16
+    """Rows per forward pass."""
+    accumulation: int = 1
+    """Forward passes per optimizer step; 1 = off."""
+    lr: float = 2e-5
+    """Peak learning rate of the top layer (1e-5 to 5e-5 for most encoders)."""
+    body_lr: float | None = None
+    """Learning rate of the backbone; None = lr, 0 leaves the backbone bit-identical."""
+    head_lr: float | None = None
+    """Learning rate of the pooling and the output layer; None = lr."""
+    layer_decay: float = 1.0
+    """Learning rate of each layer relative to the one above it; 1 = off."""
+    weight_decay: float = 0.01
+    """AdamW decay, never on biases and norms; 0 = off."""
+    adam_beta1: float = 0.9
+    """Decay of AdamW's gradient mean."""
+    adam_beta2: float = 0.999
+    """Decay of AdamW's squared gradient mean."""
+    adam_eps: float = 1e-6
+    """Term in AdamW's denominator."""
+    warmup_fraction: float = 0.1
+    """Share of the optimizer steps over which the rate rises from 0; 0 = off."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Shape of the learning rate after warm-up."""
+    cosine_cycles: int = 1
+    """Restarts of the cosine schedule: 1 = one fall to 0."""
+    clip_norm: float = 1.0
+    """Largest gradient norm; 0 = off."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """"auto": bf16 where the hardware has it, fp16 with GradScaler on older GPUs, else fp32."""
+
+    # ---- evaluation and checkpoints
+    evals_per_epoch: float = 1.0
+    """Evaluations per epoch; 0.5 = every second epoch. The end is always evaluated."""
+    patience: int = 0
+    """Stop after this many evaluations without improvement; 0 = off."""
+    monitor: Literal["score", "loss"] = "score"
+    """What "best" and patience look at: the validation metric or the validation loss."""
+    checkpoint: Literal["last", "best", "average"] = "last"
+    """Weights that predict: the last, the best by monitor (optimistic), or an average."""
+    average_last: int = 3
+    """checkpoint "average": mean of the weights at this many last evaluations."""
+
+    # ---- how it runs (may change between two starts of the same experiment)
+    device: str = "auto"
+    """"auto" (cuda, mps, cpu in this order), or "cpu", "cuda", "cuda:1"."""
+    eval_batch_size: int = 64
+    """Rows per forward pass without gradient."""
+    time_limit_hours: float = 0.0
+    """Stop in time with a resumable state; 0 = no limit."""
+    save_minutes: float = 5.0
+    """Minutes between resumable states inside a fold; 0 = after every optimizer step."""
+    wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """"auto": online with a key, offline without."""
+    bootstrap_samples: int = 1000
+    """Resamples behind every confidence interval."""
+
+    def __post_init__(self) -> None:
+        _check_ranges(self)
+        _check_conflicts(self)
+
+
+RUNTIME_FIELDS = frozenset(
+    {"device", "eval_batch_size", "time_limit_hours", "save_minutes", "wandb", "bootstrap_samples"}
+)
+"""Fields that change how a run goes but not what it computes: they may differ on resuming."""
+
+# field -> (lowest, highest); None = unbounded
+_RANGES: dict[str, tuple[float | None, float | None]] = {
+    "n_folds": (2, None), "fold_bins": (2, None), "near_duplicates": (0, 1),
+    "max_len": (4, None), "pooling_layers": (1, None), "dropout": (0, 0.99),
+    "dropout_samples": (1, None), "dropout_sample_p": (0, 0.99), "label_smoothing": (0, 0.99),
+    "huber_delta": (1e-9, None), "epochs": (1, None), "batch_size": (1, None),
+    "accumulation": (1, None), "lr": (0, 1), "body_lr": (0, 1), "head_lr": (0, 1),
+    "layer_decay": (1e-3, 1), "weight_decay": (0, None), "adam_beta1": (0, 0.99999),
+    "adam_beta2": (0, 0.999999), "adam_eps": (0, None), "warmup_fraction": (0, 1),
+    "cosine_cycles": (1, None), "clip_norm": (0, None), "evals_per_epoch": (1e-3, None),
+    "patience": (0, None), "average_last": (1, None), "eval_batch_size": (1, None),
+    "time_limit_hours": (0, None), "save_minutes": (0, None), "bootstrap_samples": (10, None),
+}  # fmt: skip
+
+
+def _check_ranges(cfg: CFG) -> None:
+    for name, (lowest, highest) in _RANGES.items():
+        value = getattr(cfg, name)
+        if value is None:
+            continue
+        if not ((lowest is None or value >= lowest) and (highest is None or value <= highest)):
+            bounds = f"at least {lowest:g}" if highest is None else f"{lowest:g} to {highest:g}"
+            raise ConfigError(f"{name} = {value} is out of range: use {bounds}")
+
+
+def _check_conflicts(cfg: CFG) -> None:
+    if cfg.dropout_samples > 1 and cfg.dropout_sample_p == 0:
+        raise ConfigError(
+            f"dropout_samples = {cfg.dropout_samples} with dropout_sample_p = 0 draws the same "
+            "mask every time: set dropout_sample_p (0.1 to 0.5) or dropout_samples = 1"
+        )
+    if cfg.fold_scheme in ("group", "stratified-group") and not cfg.group_col:
+        raise ConfigError(f'fold_scheme = "{cfg.fold_scheme}" needs group_col')
+    if cfg.fold_scheme == "time" and not cfg.time_col:
+        raise ConfigError('fold_scheme = "time" needs time_col')
+    if cfg.patience > max(1, cfg.epochs * cfg.evals_per_epoch):
+        raise ConfigError(
+            f"patience = {cfg.patience} can never act: {cfg.epochs} epochs x "
+            f"{cfg.evals_per_epoch:g} evaluations; lower patience or raise evals_per_epoch"
+        )
+    if cfg.cosine_cycles > 1 and cfg.schedule != "cosine":
+        raise ConfigError(f'cosine_cycles = {cfg.cosine_cycles} acts only with schedule = "cosine"')
+    if cfg.dropout is not None and cfg.dropout > 0 and cfg.body_lr == 0:
+        raise ConfigError("dropout acts on the backbone, which body_lr = 0 freezes: leave one out")
+    for name in ("comp", "exp"):
+        value = getattr(cfg, name)
+        if value != value.strip() or value in (".", "..") or set(value) & set('/\\@,:*?"<>|'):
+            raise ConfigError(f"{name} = {value!r} must be a plain folder name")
+    if cfg.exp in ("ensembles", "wandb", "kernel", "ablations", "tuning"):
+        raise ConfigError(f"exp = {cfg.exp!r} is a folder of the pipeline's own: choose another")

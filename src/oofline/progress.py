@@ -1,0 +1,79 @@
+"""Live bars in a terminal, plain lines everywhere else."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+PLAIN_SECONDS = 10.0
+"""Without a terminal, a bar prints a line at most this often."""
+
+_active: list[Progress] = []
+
+
+def console() -> Console:
+    """The console that everything prints to (looked up late, so that tests can capture it)."""
+    return _active[-1].console if _active else Console(file=sys.stdout, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Print one line, above a live bar where there is one."""
+    console().print(text, markup=False, highlight=False)
+
+
+class Bar:
+    """One bar: ``advance`` it, with figures to show beside it."""
+
+    def __init__(self, title: str, total: int, progress: Progress | None) -> None:
+        self.title, self.total, self.done = title, total, 0
+        self._progress = progress
+        self._task: TaskID | None = (
+            progress.add_task(title, total=total, note="") if progress else None
+        )
+        self._started = self._printed = time.monotonic()
+
+    def advance(self, n: int = 1, **figures: float) -> None:
+        """Move on by ``n`` units; ``figures`` are shown by name (four significant digits)."""
+        self.done += n
+        note = " ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        if self._progress is not None and self._task is not None:
+            self._progress.advance(self._task, n)
+            if note:
+                self._progress.update(self._task, note=note)
+        elif time.monotonic() - self._printed >= PLAIN_SECONDS:
+            self._printed = time.monotonic()
+            elapsed = self._printed - self._started
+            left = elapsed / max(1, self.done) * (self.total - self.done)
+            say(f"{self.title}: {self.done}/{self.total} {note} ({left:.0f} s left)")
+
+
+@contextlib.contextmanager
+def bar(title: str, total: int, start: int = 0) -> Iterator[Bar]:
+    """Show a bar for the time of the block.
+
+    Args:
+        title: what is going on, for example ``"seed 42 fold 0"``.
+        total: number of units of work.
+        start: units that were done before (a resumed run).
+    """
+    if _active or not Console(file=sys.stdout).is_terminal:
+        result = Bar(title, total, _active[-1] if _active else None)
+        result.done = start
+        yield result
+        return
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(file=sys.stdout), transient=True) as progress:
+        _active.append(progress)
+        try:
+            result = Bar(title, total, progress)
+            if start:
+                result.advance(start)
+            yield result
+        finally:
+            _active.remove(progress)

@@ -1,0 +1,160 @@
+"""Shared by all tests: tiny random encoders, and a small competition that can be learnt."""
+
+import os
+import random
+import string
+
+for name, value in {
+    "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1",
+    "WANDB_MODE": "offline", "WANDB_SILENT": "true", "TOKENIZERS_PARALLELISM": "false",
+}.items():  # fmt: skip
+    os.environ.setdefault(name, value)
+
+import pandas as pd
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+torch.set_num_threads(1)
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+BASE = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 300,
+    "pad_token_id": 0,
+}
+DEBERTA = {
+    "relative_attention": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_buckets": 16,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "position_biased_input": False,
+    "type_vocab_size": 0,
+    "max_relative_positions": -1,
+}
+MODERN = {"bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
+FAMILIES = {
+    "bert": (transformers.BertConfig, {}, "wordpiece"),
+    "roberta": (transformers.RobertaConfig, {"bos_token_id": 2, "eos_token_id": 3}, "bpe"),
+    "deberta": (transformers.DebertaV2Config, DEBERTA, "wordpiece"),
+    "electra": (transformers.ElectraConfig, {"embedding_size": 16}, "wordpiece"),
+    "modernbert": (transformers.ModernBertConfig, MODERN, "bpe"),
+    "mpnet": (transformers.MPNetConfig, {}, "wordpiece"),
+    "distilbert": (transformers.DistilBertConfig, {}, "wordpiece"),
+    "albert": (transformers.AlbertConfig, {"embedding_size": 16}, "wordpiece"),
+}
+DISTILBERT = {"hidden_size": "dim", "num_hidden_layers": "n_layers",
+              "num_attention_heads": "n_heads", "intermediate_size": "hidden_dim"}  # fmt: skip
+
+
+def _tokenizer(kind):
+    if kind == "wordpiece":
+        words = [*string.printable.strip(), "the", "good", "bad", "fire", "##ing", "##s"]
+        pieces = SPECIAL + words + [f"##{c}" for c in string.ascii_lowercase + string.digits]
+        vocab = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+        result = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+        result.normalizer = normalizers.BertNormalizer()
+        result.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        result.decoder = decoders.WordPiece()
+    else:
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        vocab = {piece: index for index, piece in enumerate(SPECIAL + alphabet)}
+        result = Tokenizer(models.BPE(vocab, [], unk_token="[UNK]"))
+        result.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        result.decoder = decoders.ByteLevel()
+    result.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )  # fmt: skip
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=result, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
+        sep_token="[SEP]", mask_token="[MASK]", model_max_length=128,
+    )  # fmt: skip
+
+
+def _save(family, folder):
+    config_class, extra, kind = FAMILIES[family]
+    base = {DISTILBERT.get(k, k) if family == "distilbert" else k: v for k, v in BASE.items()}
+    tokenizer = _tokenizer(kind)
+    config = config_class(**(base | {"vocab_size": len(tokenizer)} | extra))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        transformers.AutoModel.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """tiny_model(family) -> folder of a random 3-layer, 32-wide encoder; made once, read only.
+
+    Families: bert, roberta, deberta, electra, modernbert, mpnet, distilbert, albert.
+    """
+    root = tmp_path_factory.mktemp("tiny-models")
+
+    def folder(family):
+        path = root / family
+        return path if path.exists() else _save(family, path)
+
+    return folder
+
+
+@pytest.fixture
+def write_competition(tmp_path, tiny_model):
+    """write_competition(kind, n, n_test) -> Paths of a competition "toy" below tmp_path.
+
+    The label follows from the words, so a model that trains can learn it; cfg.toml holds a tiny
+    encoder and settings that take a second.
+    """
+    from oofline.storage import Paths
+
+    def write(kind="binary", n=90, n_test=21, **settings):
+        rng = random.Random(5)
+        paths = Paths("toy", tmp_path)
+        paths.input.mkdir(parents=True)
+        frame = pd.DataFrame([_row(kind, rng, i) for i in range(n + n_test)])
+        train, test = frame.iloc[:n], frame.iloc[n:].drop(columns="target")
+        sample = test[["id"]].assign(target={"binary": "0", "regression": "0.5"}.get(kind, "low"))
+        for name, table in (("train", train), ("test", test), ("sample_submission", sample)):
+            table.to_csv(paths.input / f"{name}.csv", index=False)
+        lines = {
+            "model": str(tiny_model("bert")), "n_folds": 3, "epochs": 2, "batch_size": 8,
+            "max_len": 24, "lr": 1e-3, "wandb": "disabled", "device": "cpu",
+            "precision": "fp32", "bootstrap_samples": 20, "near_duplicates": 0.0,
+        } | settings  # fmt: skip
+        text = "".join(f"{k} = {_toml(v)}\n" for k, v in lines.items())
+        (paths.input / "cfg.toml").write_text(text)
+        return paths
+
+    return write
+
+
+def _toml(value):
+    return str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')
+
+
+def _row(kind, rng, number):
+    words = rng.choices(["the", "fire", "a", "b", "c"], k=rng.randint(1, 14))
+    positive = rng.random() < 0.5
+    words[rng.randrange(len(words))] = "good" if positive else "bad"
+    target = {
+        "binary": str(int(positive)),
+        "regression": f"{(1.0 if positive else -1.0) + rng.gauss(0, 0.1):.4f}",
+        "multiclass": rng.choice(["high", "mid"]) if positive else "low",
+    }[kind]
+    return {"id": f"r{number:04d}", "text": f"{' '.join(words)} {number}", "target": target}
+
+
+@pytest.fixture
+def load_settings():
+    """load_settings(paths, **changes) -> CFG as the command line would make it."""
+    import dataclasses
+
+    from oofline.sources import load_cfg
+
+    return lambda paths, **changes: dataclasses.replace(load_cfg(paths), **changes)
