@@ -1,0 +1,165 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from oofline.data.competition import Competition
+from oofline.errors import ConfigError, DataError
+
+Read = Callable[..., Competition]
+Write = Callable[..., None]
+IDS = [1000, 1001, 1002]
+
+
+def asking(*values: Any) -> dict[str, list[Any]]:
+    return {"id": IDS, "target": list(values) if len(values) == 3 else [values[0]] * 3}
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "labels", "first"),
+    [
+        ([0, 1], "binary", ("0", "1"), [0, 1]),
+        ([True, False], "binary", ("False", "True"), [1, 0]),
+        (["Yes", "no"], "binary", ("no", "Yes"), [1, 0]),
+        ([1, -1], "binary", ("-1", "1"), [1, 0]),
+        ([10, 9, 2, 9], "multiclass", ("2", "9", "10"), [2, 1]),
+        (["b", "a", "c", "a"], "multiclass", ("a", "b", "c"), [1, 0]),
+        (["NA", "x", "y", "y"], "multiclass", ("NA", "x", "y"), [0, 1]),
+    ],
+)
+def test_classes(
+    read: Read, write: Write, values: list[Any], kind: str, labels: tuple[str, ...], first: list
+) -> None:
+    write(target=values * 10, sample=asking(values[0]))
+    found = read()
+    assert (found.task.kind, found.task.labels) == (kind, labels)
+    assert found.y[:2].tolist() == first
+    assert found.y.dtype == np.int64
+    assert found.task.outputs == (labels if kind == "multiclass" else ("target",))
+
+
+@pytest.mark.parametrize("values", [[i / 7 for i in range(60)], list(range(60))])
+def test_regression(read: Read, write: Write, values: list[float]) -> None:
+    write(target=values)
+    found = read()
+    assert found.task.kind == "regression"
+    assert found.task.labels == ()
+    assert found.y[:, 0].tolist() == pytest.approx(values, rel=1e-4)
+
+
+def test_whole_numbers_are_unordered_unless_told(read: Read, write: Write) -> None:
+    write(target=[1, 2, 3, 4] * 10)
+    found = read()
+    assert found.task.kind == "multiclass"
+    assert any('task = "regression" if their order matters' in note for note in found.notes)
+    assert read(task="regression").y[:3].tolist() == [[1.0], [2.0], [3.0]]
+
+
+def test_equal_numbers_written_differently_are_one_class_in_the_form_of_the_sample(
+    read: Read, write: Write
+) -> None:
+    write(target=["0.0", "1.0", "1"] * 10, sample=asking(0))
+    found = read()
+    assert found.task.labels == ("0", "1")
+    assert found.y[:3].tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("sample", "settings", "asks", "metric"),
+    [
+        (asking(0), {}, "label", "f1"),
+        (asking(0.5), {}, "probability", "roc_auc"),
+        (asking("0.0"), {}, "label", "f1"),
+        (asking(0), {"metric": "roc_auc"}, "probability", "roc_auc"),
+        (asking(0), {"metric": "log_loss"}, "probability", "log_loss"),
+        (asking(0), {"submission_asks": "probability"}, "probability", "roc_auc"),
+        (asking(0.5), {"submission_asks": "label"}, "label", "f1"),
+        (asking(0), {"metric": "mcc"}, "label", "mcc"),
+    ],
+)
+def test_labels_or_probabilities(
+    read: Read, write: Write, sample: dict, settings: dict, asks: str, metric: str
+) -> None:
+    write(sample=sample)
+    task = read(**settings).task
+    assert (task.asks, task.metric) == (asks, metric)
+
+
+def test_a_doubtful_sample_is_told(read: Read, write: Write) -> None:
+    write(sample=asking("0.0"))
+    assert any('submission_asks = "probability"' in note for note in read().notes)
+
+
+def test_a_column_per_class(read: Read, write: Write) -> None:
+    write(
+        train={"target": ["b", "a", "c", "a"] * 10},
+        sample={"id": IDS, "c": [0.3] * 3, "a": [0.3] * 3, "b": [0.4] * 3},
+    )
+    found = read()
+    assert found.task.kind == "multiclass"
+    assert found.task.targets == ("target",)
+    assert found.task.labels == found.task.outputs == ("c", "a", "b")
+    assert (found.task.asks, found.task.metric) == ("probability", "log_loss")
+    assert found.y[:4].tolist() == [2, 1, 0, 1]
+    with pytest.raises(ConfigError, match="column per class"):
+        read(submission_asks="label")
+
+
+@pytest.mark.parametrize("bad", ["", "nan", "inf", "-Infinity", "NULL"])
+def test_missing_or_infinite_targets(read: Read, write: Write, bad: str) -> None:
+    write(target=[0, 1, bad, bad] * 10)
+    with pytest.raises(DataError, match=r'"target" is missing.*20 row\(s\), ids 2 '):
+        read()
+
+
+def test_an_empty_string_label(read: Read, write: Write) -> None:
+    write(target=["x", "y", "", "y"] * 10)
+    with pytest.raises(DataError, match=r"10 row\(s\), ids 2 \(empty\)"):
+        read()
+
+
+@pytest.mark.parametrize(
+    ("target", "settings", "error", "message"),
+    [
+        ([1] * 20, {}, DataError, "only one value"),
+        ([f"unlike {i}" for i in range(40)], {}, DataError, "40 distinct texts in 40 rows"),
+        ([0, 1, 2] * 9, {"task": "binary"}, ConfigError, "3 distinct values"),
+        ([i / 3 for i in range(40)], {"task": "multiclass"}, ConfigError, "40 distinct values"),
+        (["a", "b"] * 9, {"task": "regression"}, DataError, "not a number in 18 row"),
+        ([0.1, 0.2, 0.4], {"submission_asks": "label"}, ConfigError, "is for classes"),
+        (["a", "b", "c"] * 9, {"submission_asks": "probability"}, ConfigError, "column per class"),
+    ],
+)
+def test_refused(
+    read: Read, write: Write, target: list, settings: dict, error: type, message: str
+) -> None:
+    write(target=target)
+    with pytest.raises(error, match=message):
+        read(**settings)
+
+
+@pytest.mark.parametrize("task", ["multilabel", "multi-target", "ordinal", "pair", "qa"])
+def test_a_set_task_of_later_versions(read: Read, write: Write, task: str) -> None:
+    write()
+    with pytest.raises(ConfigError, match=f'task = "{task}" is not supported yet'):
+        read(task=task)
+
+
+@pytest.mark.parametrize(
+    ("second", "kind"),
+    [([0, 1] * 20, "multilabel"), ([0.5, 2] * 20, "multi-target regression")],
+)
+def test_several_targets(read: Read, write: Write, second: list, kind: str) -> None:
+    write(train={"other": second}, sample=asking(0) | {"other": [0] * 3})
+    with pytest.raises(ConfigError, match=f"{kind}.*target, other.*not supported yet"):
+        read()
+
+
+def test_a_sample_that_asks_for_something_else(read: Read, write: Write) -> None:
+    write(sample={"id": IDS, "score": [0] * 3})
+    with pytest.raises(DataError, match="score are not in train"):
+        read()
+    write(sample={"id": IDS})
+    with pytest.raises(DataError, match="no column besides the id"):
+        read()
