@@ -1,0 +1,241 @@
+"""The model of every experiment: encoder, pooling, dropout samples and one linear layer."""
+
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from oofline.config import CFG
+from oofline.errors import ConfigError, DataError
+from oofline.models.backbone import load_backbone
+from oofline.models.pooling import Pooling, build_pooling
+from oofline.models.structure import most_tokens
+from oofline.models.weights import read_tensors, write_tensors
+from oofline.results import Task
+from oofline.storage import replacing, write_text
+
+WEIGHTS_FILE = "model.safetensors"
+"""Name of the weights in a fold's folder."""
+
+
+class TextModel(nn.Module):
+    """Texts to logits.
+
+    Attributes:
+        backbone: the encoder.
+        pooling: token states to one vector.
+        dropout: drops parts of the pooled vector (`CFG.dropout_sample_p`).
+        output: the linear layer, (output_size of the pooling) -> T.
+        target_mean: (T,) float32 buffer; regression is trained on (y - mean) / std.
+        target_std: (T,) float32 buffer.
+        task: "binary", "multiclass" or "regression".
+        samples: dropout masks per row in training.
+    """
+
+    target_mean: Tensor
+    target_std: Tensor
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        pooling: Pooling,
+        task: Literal["binary", "multiclass", "regression"],
+        n_outputs: int,
+        dropout_samples: int = 1,
+        dropout_sample_p: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.pooling = backbone, pooling
+        self.dropout = nn.Dropout(dropout_sample_p)
+        self.output = nn.Linear(pooling.output_size, n_outputs)
+        self.task, self.samples = task, dropout_samples
+        self._has_sdpa = backbone.config._attn_implementation == "sdpa"
+        self.register_buffer("target_mean", torch.zeros(n_outputs))
+        self.register_buffer("target_std", torch.ones(n_outputs))
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Run one batch; the backbone runs once, whatever the number of dropout samples.
+
+        Args:
+            input_ids: (B, L) int64.
+            attention_mask: (B, L) int64, 1 = token, 0 = padding; None = nothing is padded,
+                which is the faster way and gives the same result.
+
+        Returns:
+            (S, B, T) float32 logits (standardised values for regression), also under autocast;
+            S = `CFG.dropout_samples` in training, 1 in evaluation.
+        """
+        self._match_attention(input_ids.device.type)
+        all_layers = self.pooling.needs_all_layers
+        result = self.backbone(
+            input_ids, attention_mask=attention_mask, output_hidden_states=all_layers
+        )
+        states = result.last_hidden_state
+        with torch.autocast(states.device.type, enabled=False):
+            pooled = self.pooling(
+                (*result.hidden_states[:-1], states) if all_layers else states, attention_mask
+            )
+            samples = self.samples if self.training else 1
+            return self.output(self.dropout(pooled.expand(samples, *pooled.shape)))
+
+    def _match_attention(self, device: str) -> None:
+        """Plain attention on a CPU, torch's SDPA elsewhere.
+
+        The CPU kernels of SDPA lose to plain matrix products in a bf16 training step (MiniLM, one
+        core: 1.1 times the time with dropout, 1.4 to 1.5 times without) and tie in fp32.
+        """
+        wanted = "eager" if device == "cpu" else "sdpa"
+        if self._has_sdpa and self.backbone.config._attn_implementation != wanted:
+            self.backbone.set_attn_implementation(wanted)
+
+    def predictions(self, logits: Tensor) -> Tensor:
+        """Logits to what the files hold.
+
+        Args:
+            logits: (S, B, T).
+
+        Returns:
+            (B, T) float32: probability of the positive class for binary, of each class for
+            multiclass, values in target units for regression; the mean over S.
+        """
+        logits = logits.float()
+        if self.task == "binary":
+            return logits.sigmoid().mean(0)
+        if self.task == "multiclass":
+            return logits.softmax(-1).mean(0)
+        return logits.mean(0) * self.target_std + self.target_mean
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Targets to training labels, once per fold.
+
+        Args:
+            y: (n,) class indices; (n,) or (n, T) values for regression.
+
+        Returns:
+            (n,) int64 for classes; (n, T) float32 standardised values for regression.
+        """
+        if self.task != "regression":
+            return np.asarray(y).astype(np.int64).ravel()
+        mean, std = self.target_mean.double().cpu().numpy(), self.target_std.double().cpu().numpy()
+        return ((_columns(y) - mean) / std).astype(np.float32)
+
+    def head_parameters(self) -> dict[str, nn.Parameter]:
+        """Parameters above the backbone (pooling and output), by their names in the model."""
+        return {
+            name: parameter
+            for name, parameter in self.named_parameters()
+            if not name.startswith("backbone.")
+        }
+
+
+def build_model(cfg: CFG, task: Task, y_train: np.ndarray) -> TextModel:
+    """A model with pretrained encoder and fresh head; the head draws from torch's global RNG.
+
+    Args:
+        cfg: reads model, pooling, dropout and target settings.
+        task: what is predicted.
+        y_train: targets of the fold's training rows: (n,) class indices, or (n,) or (n, T)
+            values, from which the standardisation is taken.
+
+    Raises:
+        ConfigError: the encoder cannot be loaded or the settings do not fit it.
+    """
+    model = _assemble(cfg, task, load_backbone(cfg, _backbone_dropout(cfg, task)))
+    _initialise_head(model)
+    if task.kind == "regression" and cfg.standardize_targets:
+        values = _columns(y_train)
+        std = values.std(axis=0)
+        model.target_mean.copy_(torch.from_numpy(values.mean(axis=0)))
+        model.target_std.copy_(torch.from_numpy(np.where(std > 0, std, 1.0)))
+    return model
+
+
+def save_model(model: TextModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write everything that `load_model` needs; every file is replaced in one step.
+
+    Args:
+        model: on any device.
+        tokenizer: of the encoder.
+        folder: receives model.safetensors, config.json and the tokenizer's files.
+    """
+    state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in tokenizer.save_pretrained(temporary):
+            source = Path(name)
+            if source.is_file():
+                with replacing(folder / source.relative_to(temporary)) as target:
+                    shutil.copyfile(source, target)
+    write_text(folder / "config.json", model.backbone.config.to_json_string())
+    write_tensors(folder / WEIGHTS_FILE, state, {"format": "pt"})
+
+
+def load_model(cfg: CFG, task: Task, folder: Path) -> TextModel:
+    """Rebuild a model that `save_model` wrote, from its folder alone and without network.
+
+    Args:
+        cfg: the settings it was trained with (``cfg.model`` is not read).
+        task: as in training.
+        folder: a fold's folder.
+
+    Raises:
+        ConfigError: files are missing or damaged, or ``cfg`` or ``task`` do not fit them.
+    """
+    cfg = replace(cfg, model=str(folder))
+    path = folder / WEIGHTS_FILE
+    try:
+        state, _ = read_tensors(path)
+    except DataError as error:
+        raise ConfigError(
+            f"{path} is missing or damaged; delete the folder {folder} and train it again"
+        ) from error
+    backbone = load_backbone(cfg, _backbone_dropout(cfg, task), weights=False)
+    with torch.random.fork_rng(devices=[]):  # the head's first values are drawn, and replaced below
+        model = _assemble(cfg, task, backbone)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{path} does not fit these settings (pooling = {cfg.pooling}, "
+            f"{task.n_outputs} outputs): use the cfg.json it was trained with"
+        ) from error
+    return model
+
+
+def _assemble(cfg: CFG, task: Task, backbone: PreTrainedModel) -> TextModel:
+    config = backbone.config
+    most = most_tokens(backbone)
+    if most is not None and cfg.max_len > most:
+        raise ConfigError(f"max_len = {cfg.max_len}, but {cfg.model} reads {most} tokens at most")
+    pooling = build_pooling(cfg, config.hidden_size, config.num_hidden_layers)
+    return TextModel(
+        backbone, pooling, task.kind, task.n_outputs, cfg.dropout_samples, cfg.dropout_sample_p
+    )
+
+
+def _backbone_dropout(cfg: CFG, task: Task) -> float | None:
+    """The setting, or 0 for regression, or None (the backbone's own)."""
+    if cfg.dropout is None and task.kind == "regression":
+        return 0.0
+    return cfg.dropout
+
+
+def _initialise_head(model: TextModel) -> None:
+    """Normal(0, initializer_range) weights and zero biases, as the encoder's own layers."""
+    std = getattr(model.backbone.config, "initializer_range", 0.02)
+    for module in (*model.pooling.modules(), model.output):
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0.0, std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def _columns(y: np.ndarray) -> np.ndarray:
+    """(n,) or (n, T) -> (n, T) float64."""
+    values = np.asarray(y, dtype=np.float64)
+    return values.reshape(len(values), -1)
