@@ -1,0 +1,1 @@
+"""Metrics, decisions, out-of-fold collection, intervals, comparison and ensembles."""

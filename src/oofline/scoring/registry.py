@@ -1,0 +1,70 @@
+"""The registry of metrics: what a metric is, and the decorator that adds one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from oofline.errors import ConfigError
+from oofline.results import Kind
+
+Needs = Literal["label", "probability", "value"]
+MetricFunction = Callable[[np.ndarray, np.ndarray], float]
+
+CLASSES: tuple[Kind, ...] = ("binary", "multiclass")
+REGRESSION: tuple[Kind, ...] = ("regression",)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One registered metric.
+
+    Attributes:
+        name: how CFG and `Task.metric` call it.
+        function: ``(y, pred) -> float``; y (n,) int64 or (n, T) float64; pred is (n,) int64 labels
+            where ``needs`` is "label", else (n, T) float64.
+        greater_is_better: direction.
+        needs: "label", "probability" or "value": what ``function`` takes as pred.
+        kinds: task kinds that it fits.
+        thresholded: for binary tasks the decision threshold is tuned (and cross-fitted) on it.
+    """
+
+    name: str
+    function: MetricFunction
+    greater_is_better: bool
+    needs: Needs
+    kinds: tuple[Kind, ...]
+    thresholded: bool = False
+
+    @property
+    def sign(self) -> float:
+        """1.0 where greater is better, -1.0 where lower is: ``sign * score`` always grows."""
+        return 1.0 if self.greater_is_better else -1.0
+
+
+METRICS: dict[str, Metric] = {}
+"""Every metric by its name."""
+
+
+def metric(
+    name: str,
+    *,
+    greater_is_better: bool,
+    needs: Needs,
+    kinds: tuple[Kind, ...],
+    thresholded: bool = False,
+) -> Callable[[MetricFunction], MetricFunction]:
+    """Register the decorated function ``(y, pred) -> float`` as a metric (see `Metric`).
+
+    Raises:
+        ConfigError: the name is taken.
+    """
+
+    def register(function: MetricFunction) -> MetricFunction:
+        if name in METRICS:
+            raise ConfigError(f"metric {name!r} is registered twice: choose another name")
+        METRICS[name] = Metric(name, function, greater_is_better, needs, kinds, thresholded)
+        return function
+
+    return register

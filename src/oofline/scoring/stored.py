@@ -1,0 +1,127 @@
+"""Finding and reading what was written: experiments, single seeds of them, and ensembles."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from oofline.errors import ConfigError, DataError
+from oofline.results import Task, prediction_array
+from oofline.scoring.oof import join, read_parquet
+from oofline.storage import Paths, read_json
+
+ENSEMBLES = "ensembles/"
+"""Prefix that names an ensemble where an experiment has the same name."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Predictions of an experiment, of one of its seeds, or of an ensemble, averaged over seeds.
+
+    Attributes:
+        name: "awp", "awp@42", "blend".
+        pred: (n, T) float64, out of fold, in the order of the ids asked for.
+        fold: (n,) int64, the fold that each row was predicted in.
+        test: (n_test, T) float64, in the order of ``test_ids``.
+        test_ids: (n_test,) str.
+        scores: contents of scores.json.
+    """
+
+    name: str
+    pred: np.ndarray
+    fold: np.ndarray
+    test: np.ndarray
+    test_ids: np.ndarray
+    scores: dict[str, Any]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Training seeds behind the predictions."""
+        seed = self.name.partition("@")[2]
+        return [int(seed)] if seed else list(self.scores["seeds"])
+
+
+def stored_names(paths: Paths) -> list[str]:
+    """Names of all scored experiments, then ensembles, each in alphabetical order."""
+    ready = [f.parent for f in sorted(paths.output.glob("*/scores.json"))]
+    blends = [f.parent for f in sorted(paths.ensemble("x").parent.glob("*/scores.json"))]
+    taken = {f.name for f in ready}
+    return [f.name for f in ready] + [ENSEMBLES * (f.name in taken) + f.name for f in blends]
+
+
+def stored_folder(paths: Paths, name: str) -> Path:
+    """Folder of a scored experiment or ensemble.
+
+    Raises:
+        DataError: there is none of that name (those there are listed), or it is not scored yet.
+        ConfigError: an experiment and an ensemble have this name.
+    """
+    ensemble = paths.ensemble(name.removeprefix(ENSEMBLES))
+    experiment = paths.experiment(name)
+    is_ensemble = (ensemble / "scores.json").is_file()
+    is_experiment = "/" not in name and (experiment / "scores.json").is_file()
+    if is_experiment and is_ensemble:
+        raise ConfigError(f"{name!r} is an experiment and an ensemble: say {ENSEMBLES}{name}")
+    if is_experiment or is_ensemble:
+        return experiment if is_experiment else ensemble
+    if "/" not in name and experiment.is_dir() and any(experiment.glob("seed*")):
+        raise DataError(
+            f"experiment {name!r} is not scored yet: run `make oof COMP={paths.comp} EXP={name}`"
+        )
+    there = ", ".join(stored_names(paths)) or "nothing scored yet"
+    raise DataError(f"{paths.output} has no experiment or ensemble {name!r}; there: {there}")
+
+
+def load_stored(paths: Paths, spec: str, task: Task, ids: np.ndarray) -> Stored:
+    """Read an experiment ("awp"), one seed of it ("awp@42") or an ensemble ("blend").
+
+    Args:
+        paths: of the competition.
+        spec: what to read.
+        task: gives the outputs and the metric.
+        ids: (n,) training ids that belong to a fold; exactly these must be predicted, per seed.
+
+    Raises:
+        DataError: not there, other ids, another metric, or no such seed.
+    """
+    name, _, seed = spec.partition("@")
+    folder = stored_folder(paths, name)
+    scores = read_json(folder / "scores.json")
+    if scores.get("metric") != task.metric:
+        raise DataError(
+            f"{name!r} was scored by {scores.get('metric')}, not {task.metric}: run `make oof "
+            f"COMP={paths.comp} EXP={name}` again"
+        )
+    oof_frames = _by_seed(folder / "oof.parquet", seed)
+    test_frames = _by_seed(folder / "test.parquet", seed)
+    index = pd.Index(np.asarray(ids).astype(str))
+    test_index = pd.Index(test_frames[0]["id"])
+    pred, fold = _mean(folder / "oof.parquet", oof_frames, task, index)
+    test, _ = _mean(folder / "test.parquet", test_frames, task, test_index)
+    return Stored(spec, pred, fold, test, test_index.to_numpy(), scores)
+
+
+def _by_seed(path: Path, seed: str) -> list[pd.DataFrame]:
+    frame = read_parquet(path)
+    seeds = [int(s) for s in frame["seed"].unique()]
+    if seed and seed not in map(str, seeds):
+        raise DataError(f"{path} has no seed {seed}; there: {', '.join(map(str, seeds))}")
+    return [frame[frame["seed"] == s] for s in seeds if not seed or str(s) == seed]
+
+
+def _mean(
+    path: Path, frames: list[pd.DataFrame], task: Task, index: pd.Index
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions (n, T) averaged over the seeds' frames, and fold (n,), in ``index`` order."""
+    total = np.zeros((len(index), task.n_outputs))
+    for frame in frames:
+        if len(frame) != len(index):
+            raise DataError(
+                f"{path} has {len(frame)} rows per seed instead of {len(index)}: train.csv or "
+                "folds.csv changed since; run `make oof` again"
+            )
+        order = join(path, frame["id"], index)
+        total += prediction_array(task, frame)[order] / len(frames)
+    return total, frames[-1]["fold"].to_numpy(dtype=np.int64)[order]
