@@ -1,0 +1,1 @@
+"""Layer 3: training one fold."""

@@ -1,0 +1,120 @@
+"""What happens at an evaluation: score, best weights, patience, snapshots."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from oofline.config import CFG
+from oofline.models.text_model import TextModel
+from oofline.models.weights import read_tensors, write_tensors
+from oofline.results import Task
+from oofline.scoring.metrics import get_metric, score
+from oofline.training.plan import Plan
+from oofline.training.predict import Predicted
+from oofline.training.state import Predictions, Progress
+
+
+class Evaluator:
+    """Evaluates the model, and keeps the weights that the checkpoint rule needs.
+
+    Args:
+        cfg: settings.
+        task: names the metric.
+        model: the model in training.
+        predict_valid: predicts the validation rows.
+        y_valid: (n_v,) classes or (n_v, T) values of the validation rows.
+        folder: where weights of the best and of snapshots go.
+        progress: updated in place.
+        predictions: of a resumed state, or None.
+        report: takes the history row of each evaluation.
+    """
+
+    def __init__(
+        self, cfg: CFG, task: Task, model: TextModel, predict_valid: Callable[[], Predicted],
+        y_valid: np.ndarray, folder: Path, progress: Progress, predictions: Predictions | None,
+        report: Callable[[dict[str, float]], None],
+    ) -> None:  # fmt: skip
+        self.cfg, self.task, self.model = cfg, task, model
+        self.predict_valid, self.y_valid, self.folder = predict_valid, y_valid, folder
+        self.progress, self.predictions, self.report = progress, predictions, report
+        self.greater = get_metric(task.metric, task.kind).greater_is_better
+        self.seconds = 0.0
+
+    def due(self, plan: Plan) -> bool:
+        """Whether the plan wants an evaluation here that has not been made."""
+        step = self.progress.step
+        return step in plan.eval_steps and self.progress.last_eval != step
+
+    def evaluate(self) -> None:
+        """Predict the validation rows, score them, and act on the result."""
+        started = time.perf_counter()
+        result = self.predict_valid()
+        value = score(self.task, self.y_valid, result.pred)
+        monitored = -result.loss if self.cfg.monitor == "loss" else value
+        if self.cfg.monitor == "score" and not self.greater:
+            monitored = -value
+        self._note(result, monitored)
+        self._keep_snapshot()
+        self.seconds = time.perf_counter() - started
+        self.progress.seconds += self.seconds
+        self.progress.eval_seconds += self.seconds
+        self._add_history(result.loss, value)
+
+    def apply_checkpoint_rule(self) -> None:
+        """Give the model the weights that the rule chose; "last" leaves it as it is."""
+        if self.cfg.checkpoint == "best" and self.progress.best_step != self.progress.step:
+            self.model.load_state_dict(read_tensors(self.folder / "best.safetensors")[0])
+        if self.cfg.checkpoint == "average" and len(self.progress.snapshots) > 1:
+            self._load_average()
+
+    def _note(self, result: Predicted, monitored: float) -> None:
+        progress = self.progress
+        progress.last_eval = progress.step
+        better = progress.best_step < 0 or monitored > progress.best_value
+        best = result.pred if better or self.predictions is None else self.predictions.best
+        self.predictions = Predictions(result.pred, best)
+        if better:
+            progress.best_value, progress.best_step = monitored, progress.step
+            progress.evals_without_gain = 0
+            if self.cfg.checkpoint == "best":
+                write_tensors(self.folder / "best.safetensors", self.model.state_dict(), {})
+        else:
+            progress.evals_without_gain += 1
+            progress.stopped = 0 < self.cfg.patience <= progress.evals_without_gain
+
+    def _snapshot(self, step: int) -> Path:
+        return self.folder / f"snapshot{step}.safetensors"
+
+    def _keep_snapshot(self) -> None:
+        if self.cfg.checkpoint != "average":
+            return
+        steps = self.progress.snapshots
+        write_tensors(self._snapshot(self.progress.step), self.model.state_dict(), {})
+        steps.append(self.progress.step)
+        for old in steps[: -self.cfg.average_last - 1]:
+            self._snapshot(old).unlink(missing_ok=True)
+
+    def _load_average(self) -> None:
+        steps = self.progress.snapshots[-self.cfg.average_last :]
+        mean = read_tensors(self._snapshot(steps[0]))[0]
+        for count, step in enumerate(steps[1:], start=2):
+            for name, value in read_tensors(self._snapshot(step))[0].items():
+                if value.is_floating_point():
+                    mean[name] += (value - mean[name]) / count
+        self.model.load_state_dict(mean)
+
+    def _add_history(self, valid_loss: float, value: float) -> None:
+        progress = self.progress
+        train_seconds = max(1e-9, progress.seconds - progress.eval_seconds)
+        row = {
+            "step": float(progress.step),
+            "train_loss": progress.loss_sum / max(1, progress.loss_count),
+            "valid_loss": valid_loss,
+            "score": value,
+            "samples_per_s": progress.rows_trained / train_seconds,
+        }
+        progress.loss_sum, progress.loss_count = 0.0, 0
+        progress.history.append(row)
+        self.report(row)

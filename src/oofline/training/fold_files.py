@@ -1,0 +1,57 @@
+"""The files of a finished fold, scores.json last: its presence means done."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from transformers import PreTrainedTokenizerBase
+
+from oofline.models.text_model import TextModel, save_model
+from oofline.results import FoldResult, Task, prediction_frame
+from oofline.scoring.intervals import bootstrap_ci
+from oofline.scoring.metrics import score
+from oofline.storage import replacing, write_json
+
+
+def write_fold(
+    folder: Path, task: Task, tokenizer: PreTrainedTokenizerBase, model: TextModel,
+    result: FoldResult,
+) -> None:  # fmt: skip
+    """Write model, predictions, history and scores, then remove the resumable state.
+
+    Raises:
+        OoflineError: a file cannot be written; the state is still there, so the same command
+            goes on from it.
+    """
+    save_model(model, tokenizer, folder)
+    valid = prediction_frame(
+        task, result.valid_ids, result.seed, result.fold,
+        pred=result.valid_pred, last=result.valid_last, best=result.valid_best,
+    )  # fmt: skip
+    test = prediction_frame(
+        task, result.test_ids, result.seed, result.fold, pred=result.test_pred
+    )  # fmt: skip
+    write_frame(folder / "oof.parquet", valid)
+    write_frame(folder / "test.parquet", test)
+    write_frame(folder / "history.csv", pd.DataFrame(result.history))
+    write_json(folder / "scores.json", result.scores)
+    for pattern in ("state.safetensors", "best.safetensors", "snapshot*.safetensors"):
+        for leftover in folder.glob(pattern):
+            leftover.unlink()
+
+
+def write_frame(path: Path, frame: pd.DataFrame) -> None:
+    """Write a frame as parquet or csv, by the name's ending, in one step."""
+    with replacing(path) as temporary:
+        if path.suffix == ".parquet":
+            frame.to_parquet(temporary, index=False)
+        else:
+            frame.to_csv(temporary, index=False)
+
+
+def fold_interval(task: Task, y: np.ndarray, pred: np.ndarray, n_samples: int) -> list[float]:
+    """95 % bootstrap interval [lo, hi] of one fold's score, rows drawn within classes."""
+    strata = None if task.kind == "regression" else y
+    return list(
+        bootstrap_ci(lambda rows: score(task, y[rows], pred[rows]), len(y), strata, None, n_samples)
+    )

@@ -1,0 +1,69 @@
+"""Stopping in time: the time limit and Ctrl-C."""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+import psutil
+
+
+def process_age() -> float:
+    """Seconds since this process started."""
+    return time.time() - psutil.Process().create_time()
+
+
+class Guard:
+    """Knows when to stop, so that there is still time to save.
+
+    Args:
+        time_limit_hours: limit counted from the start of the process; 0 = none.
+    """
+
+    def __init__(self, time_limit_hours: float = 0.0) -> None:
+        self._limit = time_limit_hours * 3600.0
+        self._started = time.monotonic() - process_age()
+        self.interrupted = False
+
+    def seconds_left(self) -> float:
+        """Seconds until the limit, infinite without one."""
+        return self._limit - (time.monotonic() - self._started) if self._limit else float("inf")
+
+    def must_stop(self, seconds_needed: float) -> bool:
+        """Whether work of that length, with a fifth and 2 s to spare, no longer fits."""
+        return self.interrupted or self.seconds_left() < 1.2 * seconds_needed + 2.0
+
+    @property
+    def reason(self) -> str:
+        """Why it stops, for the user."""
+        return "interrupted" if self.interrupted else "time_limit_hours reached"
+
+    @property
+    def exit_code(self) -> int:
+        """130 after an interrupt, 0 after the time limit (the user asked for it)."""
+        return 130 if self.interrupted else 0
+
+    @contextlib.contextmanager
+    def signals(self) -> Iterator[None]:
+        """Turn the first Ctrl-C or SIGTERM into a request to save and stop.
+
+        A second one acts at once, as usual. Outside the main thread this does nothing.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+        def request(number: int, frame: FrameType | None) -> None:
+            self.interrupted = True
+            signal.signal(number, before[signal.Signals(number)])
+
+        for number in before:
+            signal.signal(number, request)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,56 @@
+"""Saves the resumable state in time, and leaves in time."""
+
+import time
+from collections.abc import Callable
+
+from oofline.errors import Stopped
+from oofline.training.guard import Guard
+from oofline.training.pulse import Pulse
+
+
+class Keeper:
+    """Watches the clock between steps.
+
+    Args:
+        guard: time limit and interrupts of the whole command.
+        pulse: read before every save, so that a bad loss is never saved.
+        write: writes the state.
+        save_minutes: minutes between two states.
+        unit: name of the fold, for messages.
+    """
+
+    def __init__(
+        self, guard: Guard, pulse: Pulse, write: Callable[[], None], save_minutes: float, unit: str
+    ) -> None:
+        self.guard, self.pulse, self.write, self.unit = guard, pulse, write, unit
+        self._interval = 60.0 * save_minutes
+        self._saved = time.monotonic()
+        self._seconds = 0.0
+
+    def save_if_due(self) -> None:
+        """Save when the last state is old enough."""
+        if time.monotonic() - self._saved >= self._interval:
+            self.save()
+
+    def save(self) -> None:
+        """Read the pending losses, then write the state."""
+        self.pulse.flush()
+        started = time.monotonic()
+        self.write()
+        self._saved = time.monotonic()
+        self._seconds = self._saved - started
+        self.pulse.restart()
+
+    def leave_if_out_of_time(self, seconds: float, doing: str = "") -> None:
+        """Save and stop if work of that many seconds no longer fits.
+
+        Raises:
+            Stopped: with the state saved.
+        """
+        if self.guard.must_stop(seconds + self._seconds):
+            self.save()
+            raise Stopped(
+                f"{self.guard.reason}: {self.unit} is saved{doing}; the same command goes on "
+                "from there",
+                self.guard.exit_code,
+            )

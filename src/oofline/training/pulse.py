@@ -1,0 +1,96 @@
+"""Reads losses from the device every few steps: logging, and stopping at the first bad one."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oofline.errors import OoflineError
+from oofline.training.state import Progress
+
+EVERY_STEPS = 10
+"""Steps between two looks at the device: reading it after each step would make a GPU wait."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What happened since the last look.
+
+    Attributes:
+        loss: mean of the window losses.
+        grad_norm: norm of the last gradient before clipping.
+        samples_per_s: training rows per second since the last look.
+    """
+
+    loss: float
+    grad_norm: float
+    samples_per_s: float
+
+
+class Pulse:
+    """Collects the losses of optimizer steps and reads them in one go.
+
+    Args:
+        progress: its running loss is kept up to date.
+        report: takes each reading.
+    """
+
+    def __init__(self, progress: Progress, report: Callable[[Reading], None]) -> None:
+        self._progress, self._report = progress, report
+        self._pending: list[tuple[int, list[np.ndarray], Tensor, Tensor]] = []
+        self._rows = 0
+        self._started = time.perf_counter()
+
+    def add(self, step: int, parts: list[np.ndarray], loss: Tensor, norm: Tensor) -> None:
+        """Take note of one optimizer step, and read when it is time to.
+
+        Args:
+            step: its index.
+            parts: row indices of its micro-batches.
+            loss: its loss, a scalar on the device.
+            norm: its gradient norm, a scalar on the device.
+        """
+        self._pending.append((step, parts, loss, norm))
+        self._rows += sum(len(part) for part in parts)
+        if len(self._pending) >= EVERY_STEPS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Read what was added, report it and forget it.
+
+        Raises:
+            OoflineError: a loss is not finite; names the step and the rows of its batch.
+        """
+        if not self._pending:
+            return
+        losses = torch.stack([entry[2] for entry in self._pending]).double().cpu().numpy()
+        for (step, parts, _, _), loss in zip(self._pending, losses, strict=True):
+            if not np.isfinite(loss):
+                rows = ", ".join(str(row) for row in np.concatenate(parts)[:16])
+                raise OoflineError(
+                    f"the loss is {loss} at optimizer step {step} (training rows {rows}): lower "
+                    "lr, lengthen warmup_fraction, or use precision = fp32"
+                )
+        speed = self._rows / (time.perf_counter() - self._started)
+        norm = float(self._pending[-1][3])
+        self._progress.loss_sum += float(losses.sum())
+        self._progress.loss_count += len(losses)
+        self._report(Reading(float(losses.mean()), norm, speed))
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a new stretch; time that went by (an evaluation, a save) does not count."""
+        self._pending, self._rows, self._started = [], 0, time.perf_counter()
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Peak memory in MB: allocated on a GPU, resident of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    unit = 1.0 if sys.platform == "darwin" else 1024.0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

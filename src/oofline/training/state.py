@@ -1,0 +1,126 @@
+"""Everything a fold needs to go on inside an epoch, in one safetensors file."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from oofline.errors import DataError
+from oofline.models.weights import read_tensors, write_tensors
+from oofline.techniques import Technique
+
+
+@dataclass
+class Progress:
+    """Where training stands, besides tensors.
+
+    Attributes:
+        step: finished optimizer steps.
+        last_eval: value of ``step`` at the last evaluation, -1 before the first.
+        stopped: patience has run out.
+        evals_without_gain: evaluations since the best one.
+        best_step: value of ``step`` at the best evaluation.
+        best_value: monitored value there, larger is better.
+        loss_sum: sum of window losses since the last evaluation.
+        loss_count: number of windows in it.
+        micro_batch: most rows per forward pass (halved when memory runs out).
+        seconds: training time so far, over all starts.
+        eval_seconds: the part of it spent in evaluations.
+        rows_trained: rows seen so far.
+        history: one dict per evaluation.
+        snapshots: steps whose weights are kept for checkpoint "average".
+    """
+
+    step: int = 0
+    last_eval: int = -1
+    stopped: bool = False
+    evals_without_gain: int = 0
+    best_step: int = -1
+    best_value: float = float("-inf")
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    micro_batch: int = 0
+    seconds: float = 0.0
+    eval_seconds: float = 0.0
+    rows_trained: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    snapshots: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Predictions:
+    """Validation predictions (n_v, T) of the last and of the best evaluation."""
+
+    last: np.ndarray
+    best: np.ndarray
+
+
+def save_state(
+    path: Path, progress: Progress, predictions: Predictions | None, model: nn.Module,
+    optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, techniques: list[Technique],
+) -> None:  # fmt: skip
+    """Write the resumable state in one step; a crash meanwhile leaves the previous one."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for index, entry in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in entry.items()}
+    for technique in techniques:
+        tensors |= {f"technique.{technique.name}.{k}": v for k, v in technique.state().items()}
+    tensors["rng.cpu"] = torch.get_rng_state()
+    device = next(model.parameters()).device
+    if device.type == "cuda":
+        tensors["rng.cuda"] = torch.cuda.get_rng_state(device)
+    if predictions is not None:
+        tensors["predictions.last"] = torch.from_numpy(predictions.last)
+        tensors["predictions.best"] = torch.from_numpy(predictions.best)
+    meta = {"progress": json.dumps(asdict(progress)), "scaler": json.dumps(scaler.state_dict())}
+    write_tensors(path, tensors, meta)
+
+
+def load_state(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler, techniques: list[Technique],
+) -> tuple[Progress, Predictions | None]:  # fmt: skip
+    """Take up a saved state: weights, optimizer, loss scale and random numbers.
+
+    Raises:
+        DataError: the file cannot be read or belongs to another model.
+    """
+    tensors, meta = read_tensors(path)
+    try:
+        model.load_state_dict(_below(tensors, "model."))
+        _load_optimizer(optimizer, _below(tensors, "optimizer."))
+    except (RuntimeError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path} belongs to another model ({reason}); delete its folder") from error
+    for technique in techniques:
+        technique.load_state(_below(tensors, f"technique.{technique.name}."))
+    torch.set_rng_state(tensors["rng.cpu"])
+    if "rng.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["rng.cuda"], next(model.parameters()).device)
+    scaler_state = json.loads(meta["scaler"])
+    if scaler_state:
+        scaler.load_state_dict(scaler_state)
+    predictions = None
+    if "predictions.last" in tensors:
+        predictions = Predictions(
+            tensors["predictions.last"].numpy(), tensors["predictions.best"].numpy()
+        )
+    return Progress(**json.loads(meta["progress"])), predictions
+
+
+def _below(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in flat.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )

@@ -1,0 +1,156 @@
+"""One optimizer step: a window of micro-batches, with forward and backward done right."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from oofline.config import CFG
+from oofline.data.batches import collate, shuffled_batches
+from oofline.data.tokens import Tokens
+from oofline.errors import OoflineError
+from oofline.progress import say
+from oofline.training.precision import Precision
+from oofline.training.state import Progress
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class TrainData:
+    """What a fold trains on.
+
+    Attributes:
+        tokens: token cache of all training rows.
+        labels: (n,) int64 classes or (n, T) float32 values as the loss takes them.
+        rows: row indices that this fold trains on.
+    """
+
+    tokens: Tokens
+    labels: Tensor
+    rows: np.ndarray
+
+
+class Step:
+    """The window of one optimizer step; iterate it, then call `forward` and `backward`.
+
+    Args:
+        model: returns logits (S, B, T).
+        loss_function: (logits, labels) -> mean loss over the rows.
+        precision: device and autocast.
+        scaler: multiplies the loss (fp16).
+        data: tokens and labels.
+        batches: the window's batches, arrays of row indices.
+        micro_batch: most rows per forward pass; larger batches are split.
+        epoch: epoch index.
+        index: index of the optimizer step.
+    """
+
+    def __init__(
+        self, model: nn.Module, loss_function: LossFunction, precision: Precision,
+        scaler: torch.amp.GradScaler, data: TrainData, batches: list[np.ndarray],
+        micro_batch: int, epoch: int, index: int,
+    ) -> None:  # fmt: skip
+        self.model, self.loss_function = model, loss_function
+        self.precision, self.scaler, self.data = precision, scaler, data
+        self.epoch, self.index = epoch, index
+        self.parts = [
+            b[i : i + micro_batch] for b in batches for i in range(0, len(b), micro_batch)
+        ]
+        self.n_rows = sum(len(part) for part in self.parts)
+        self._inputs: tuple[Tensor, Tensor | None, Tensor] | None = None
+        self._share = 0.0
+
+    def __iter__(self) -> Iterator[None]:
+        multiple = 8 if self.precision.device.type == "cuda" else 1
+        for part in self.parts:
+            ids, mask = collate(self.data.tokens, part, self.precision.device, multiple)
+            labels = self.data.labels[torch.from_numpy(part)].to(self.precision.device)
+            self._inputs = ids, mask, labels
+            self._share = len(part) / self.n_rows
+            yield
+        self._inputs = None
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Logits (S, B, T) and mean loss of the current micro-batch."""
+        if self._inputs is None:
+            raise RuntimeError("forward outside of an iteration over the step")
+        ids, mask, labels = self._inputs
+        with self.precision.autocast():
+            logits = self.model(ids, mask)
+        return logits, self.loss_function(logits, labels)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of the loss, weighted by this micro-batch's share of the window's rows.
+
+        The shares sum to 1, so a short last window is divided by its own length.
+        """
+        self.scaler.scale(loss * self._share).backward()
+
+    @property
+    def share(self) -> float:
+        """The current micro-batch's share of the window's rows, 0..1."""
+        return self._share
+
+
+class StepMaker:
+    """Makes the steps of a fold; which rows stand in which depends on (seed, epoch) alone.
+
+    Args:
+        cfg: batch_size and accumulation.
+        model: returns logits (S, B, T).
+        loss_function: (logits, labels) -> mean loss over the rows.
+        precision: device and autocast.
+        scaler: loss scaler.
+        data: tokens, labels and rows.
+        seed: of the row order.
+    """
+
+    def __init__(
+        self, cfg: CFG, model: nn.Module, loss_function: LossFunction, precision: Precision,
+        scaler: torch.amp.GradScaler, data: TrainData, seed: int,
+    ) -> None:  # fmt: skip
+        self.cfg, self.data, self.seed = cfg, data, seed
+        self._parts = model, loss_function, precision, scaler, data
+        self._epoch, self._windows = 0, self._windows_of(0)
+
+    def make(self, index: int, micro_batch: int) -> Step:
+        """The step with that index, counted from 0 over all epochs."""
+        epoch, position = divmod(index, len(self._windows))
+        if epoch != self._epoch:
+            self._epoch, self._windows = epoch, self._windows_of(epoch)
+        return Step(*self._parts, self._windows[position], micro_batch, epoch, index)
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """All batches of an epoch, arrays of row indices."""
+        rows = self.data.rows
+        lengths = self.data.tokens.lengths[rows]
+        return [rows[b] for b in shuffled_batches(lengths, self.cfg.batch_size, self.seed, epoch)]
+
+    def _windows_of(self, epoch: int) -> list[list[np.ndarray]]:
+        batches, size = self.batches(epoch), self.cfg.accumulation
+        return [batches[i : i + size] for i in range(0, len(batches), size)]
+
+
+def halve_micro_batch(progress: Progress, step: Step, optimizer: torch.optim.Optimizer) -> None:
+    """After running out of memory: half the rows per forward pass, for the same windows.
+
+    Raises:
+        OoflineError: it was one row already.
+    """
+    rows = max(len(part) for part in step.parts)
+    if rows == 1:
+        raise OoflineError(
+            "out of GPU memory with one row per forward pass: lower max_len, set "
+            "gradient_checkpointing, or take a smaller model"
+        )
+    progress.micro_batch = (rows + 1) // 2
+    optimizer.zero_grad(set_to_none=True)
+    if step.precision.device.type == "cuda":
+        torch.cuda.empty_cache()
+    say(
+        f"out of memory at step {step.index}: {progress.micro_batch} rows per forward pass from "
+        "here on, more of them per optimizer step, same batches"
+    )
