@@ -1,0 +1,5 @@
+"""``python -m oofline``."""
+
+from oofline.cli import main
+
+main()

@@ -1,0 +1,219 @@
+"""The command line: parse, call, print, and the exit code (0 done, 2 your input, 1 a bug)."""
+
+import contextlib
+import importlib
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from oofline.config import CFG
+from oofline.errors import ConfigError, OoflineError, Stopped
+from oofline.progress import say
+from oofline.sources import field_names, load_cfg, nearest
+from oofline.storage import Paths
+
+Settings = Annotated[CFG, tyro.conf.OmitArgPrefixes]
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Split the training rows into folds and audit them for leaks."""
+
+    cfg: Settings
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train folds x seeds; finished ones are skipped, an interrupted one goes on."""
+
+    cfg: Settings
+    fold: str = "all"
+    """Folds: all, 0, "0,2" or 1-3."""
+    seed: str = "42"
+    """Seeds: 42 or "42,43"."""
+    from_: Annotated[str, tyro.conf.arg(name="from")] = ""
+    """Experiment whose settings are the starting point."""
+
+
+@dataclass(frozen=True)
+class Oof:
+    """Score an experiment out of fold: interval, spreads, pictures."""
+
+    cfg: Settings
+    seed: str = ""
+    """Seeds to use; "" = all that were trained."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Blend experiments with cross-fitted weights."""
+
+    cfg: Settings
+    exps: str = ""
+    """Members: "base,awp" or single seeds "base@42,base@43"."""
+    name: str = ""
+    """Name of the ensemble; "" = the members joined by +."""
+    method: str = "auto"
+    """auto, mean, rank, hill or convex."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Write a validated submission.csv from an experiment or an ensemble (--exp)."""
+
+    cfg: Settings
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Every experiment in one table, with paired intervals against a base."""
+
+    cfg: Settings
+    base: str = ""
+    """Experiment to compare with; "" = the first one trained."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Fetch the demo competition and take it from train.csv to a submission and its true score."""
+
+    cfg: Settings
+    seed: str = "42,43"
+    """Seeds."""
+
+
+@dataclass(frozen=True)
+class Sync:
+    """Upload runs that were tracked offline to wandb."""
+
+    cfg: Settings
+
+
+@dataclass(frozen=True)
+class Config:
+    """Print every setting with its value and meaning."""
+
+    cfg: Settings
+    markdown: bool = False
+    """As the table of the README."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """List the metrics, their direction and the tasks they fit."""
+
+    cfg: Settings
+
+
+def verbs() -> dict[str, type]:
+    """Verb -> its options; ``run_<verb>`` in `oofline.pipeline` (or `oofline.demo`) does it."""
+    kinds = (Demo, Folds, Train, Oof, Ensemble, Submission, Compare, Sync, Config, Metrics)
+    return {kind.__name__.lower(): kind for kind in kinds}
+
+
+def usage() -> str:
+    """The verbs, a line each."""
+    lines = [f"  {name:<11} {(kind.__doc__ or '').strip()}" for name, kind in verbs().items()]
+    return "\n".join(
+        ["usage: oofline <verb> [--comp NAME] [--exp NAME] [--<setting> VALUE ...]", "", *lines, "",
+         "oofline <verb> --help lists every setting; settings also stand in input/<comp>/cfg.toml."]
+    )  # fmt: skip
+
+
+def parse(argv: Sequence[str], root: Path) -> tuple[Callable[[Any, Paths], None], Any, Paths]:
+    """What to call, with what, where.
+
+    Raises:
+        ConfigError: unknown verb or setting, wrong type, contradiction.
+        SystemExit: after --help.
+    """
+    table = verbs()
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        raise SystemExit(0)
+    if argv[0] not in table:
+        raise ConfigError(
+            f"unknown verb {argv[0]}{nearest(argv[0], list(table))}: see oofline --help"
+        )
+    kind = table[argv[0]]
+    comp, asks_help = _option(argv, "comp"), bool({"-h", "--help"} & set(argv))
+    if kind is Demo and not asks_help:
+        from oofline.demo.fetch import fetch_demo
+
+        comp = "demo"
+        fetch_demo(root)  # before parsing: it brings the demo's cfg.toml
+    if not comp and kind not in (Config, Metrics) and not asks_help:
+        raise ConfigError("which competition? add --comp NAME (make: COMP=NAME)")
+    paths = Paths(comp, root)
+    options = _parse_options(kind, argv, load_cfg(paths, _option(argv, "from")))
+    module = "oofline.demo.run" if kind is Demo else "oofline.pipeline"
+    return getattr(importlib.import_module(module), f"run_{argv[0]}"), options, paths
+
+
+def _parse_options(kind: type, argv: Sequence[str], base: CFG) -> Any:
+    own = [f.name.rstrip("_") for f in fields(kind) if f.name != "cfg"]
+    _refuse_unknown(argv[1:], field_names() + own)
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            return tyro.cli(
+                kind, args=list(argv[1:]), default=kind(cfg=base), prog=f"oofline {argv[0]}"
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ConfigError(_one_line(printed.getvalue())) from None
+
+
+def _refuse_unknown(argv: Sequence[str], known: list[str]) -> None:
+    for word in argv:
+        if not word.startswith("--") or word == "--help":
+            continue
+        name = word[2:].split("=")[0].replace("-", "_")
+        if name not in known and name.removeprefix("no_") not in known:
+            hint = nearest(name, known).replace("_", "-").replace("mean ", "mean --")
+            raise ConfigError(f"unknown setting {word.split('=')[0]}{hint}")
+
+
+def _one_line(text: str) -> str:
+    """Tyro's boxed message as one line, without its title and its help."""
+    words = " ".join(line.strip("│╭╮╰╯─━ ") for line in text.splitlines()[1:]).split()
+    message = " ".join(word for word in words if set(word) - set("─━"))
+    return message.split("Argument helptext")[0].split("For full helptext")[0].strip() or text
+
+
+def _option(argv: Sequence[str], name: str) -> str:
+    for index, word in enumerate(argv):
+        if word == f"--{name}" and index + 1 < len(argv):
+            return argv[index + 1]
+        if word.startswith(f"--{name}="):
+            return word.split("=", 1)[1]
+    return ""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one verb and exit: 0 done, 2 the input is wrong, 1 a bug, 130 interrupted."""
+    sys.exit(run(sys.argv[1:] if argv is None else argv, Path(os.environ.get("OOFLINE_ROOT", "."))))
+
+
+def run(argv: Sequence[str], root: Path) -> int:
+    """Run one verb below a project folder; returns the exit code."""
+    try:
+        function, options, paths = parse(argv, root)
+        function(options, paths)
+    except OoflineError as error:
+        print(f"oofline: {error}", file=sys.stderr)
+        return 2
+    except Stopped as stop:
+        say(str(stop))
+        return stop.exit_code
+    except KeyboardInterrupt:
+        print("oofline: interrupted", file=sys.stderr)
+        return 130
+    return 0

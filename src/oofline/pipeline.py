@@ -1,0 +1,210 @@
+"""What each verb does: the layers below, wired together, and one line at the end."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+
+from oofline.config import CFG
+from oofline.crossval import is_done, parse_folds, parse_seeds, train_units
+from oofline.data.competition import Competition, read_competition
+from oofline.data.folds import Folds, ensure_folds
+from oofline.errors import ConfigError
+from oofline.kaggle.submission import make_submission
+from oofline.progress import console, say
+from oofline.report.comparison import compare_forest, ensemble_weights
+from oofline.report.experiment import report_experiment
+from oofline.scoring.compare import compare_experiments
+from oofline.scoring.ensemble import build_ensemble
+from oofline.scoring.metrics import get_metric
+from oofline.scoring.oof import collect
+from oofline.scoring.registry import METRICS
+from oofline.scoring.stored import stored_names
+from oofline.scoring.summary import write_oof
+from oofline.sources import stored_cfg
+from oofline.storage import Paths, write_text
+from oofline.tracking import sync
+
+
+def _open(cfg: CFG, paths: Paths) -> tuple[Competition, Folds]:
+    """Read the competition and its folds, saying what was found."""
+    competition = read_competition(cfg, paths)
+    folds, _ = ensure_folds(cfg, paths, competition)
+    return competition, folds
+
+
+def _clusters(cfg: CFG, folds: Folds) -> np.ndarray | None:
+    """Rows that are drawn together in intervals: the groups, where the user named some."""
+    return folds.groups if cfg.group_col else None
+
+
+def run_folds(options: Any, paths: Paths) -> None:
+    """``oofline folds``."""
+    competition = read_competition(options.cfg, paths)
+    for note in competition.notes:
+        say(note)
+    folds, created = ensure_folds(options.cfg, paths, competition)
+    say(f"folds: {folds.scheme} x {folds.n_folds}, {folds.reason}")
+    for line in folds.summary:
+        say(line)
+    done = "made" if created else "already there, kept:"
+    say(f"{done} {paths.folds}; open {paths.folds.with_suffix('.md')} for the leak audit")
+
+
+def run_train(options: Any, paths: Paths) -> None:
+    """``oofline train``."""
+    cfg: CFG = options.cfg
+    seeds, folds = parse_seeds(options.seed), parse_folds(options.fold, cfg.n_folds)
+    done = train_units(cfg, paths, folds, seeds)
+    units = [(s, f) for s in seeds for f in range(cfg.n_folds)]
+    missing = [u for u in units if not is_done(paths.fold(cfg.exp, *u))]
+    if missing:
+        say(
+            f"trained {done} folds of {cfg.exp}; {len(missing)} of {len(units)} are still missing "
+            f"for a score: make train COMP={paths.comp} EXP={cfg.exp}"
+        )
+        return
+    say(f"trained {done} folds of {cfg.exp}, all {len(units)} are there")
+    _score(cfg, paths, None)
+
+
+def run_oof(options: Any, paths: Paths) -> None:
+    """``oofline oof``."""
+    cfg = stored_cfg(_experiment(paths, options.cfg.exp))
+    runtime = {"wandb": options.cfg.wandb, "bootstrap_samples": options.cfg.bootstrap_samples}
+    seeds = parse_seeds(options.seed) if options.seed else None
+    _score(dataclasses.replace(cfg, **runtime), paths, seeds)
+
+
+def _experiment(paths: Paths, exp: str) -> Any:
+    folder = paths.experiment(exp)
+    if not (folder / "cfg.json").exists():
+        there = ", ".join(sorted(p.parent.name for p in paths.output.glob("*/cfg.json")))
+        raise ConfigError(f"there is no experiment {exp} in {paths.output} (there: {there or '-'})")
+    return folder
+
+
+def _score(cfg: CFG, paths: Paths, seeds: list[int] | None) -> None:
+    competition, folds = _open(cfg, paths)
+    task, groups = competition.task, _clusters(cfg, folds)
+    oof = collect(
+        paths, cfg.exp, task, competition.train_ids, folds.fold, competition.test_ids, seeds
+    )
+    scores = write_oof(paths, task, oof, competition.y, groups, cfg.bootstrap_samples)
+    pictures = report_experiment(cfg, paths, competition, oof, scores)
+    say(score_line(cfg.exp, scores))
+    say(f"wrote {paths.experiment(cfg.exp) / 'scores.json'}; open {pictures}")
+
+
+def score_line(name: str, scores: dict[str, Any]) -> str:
+    """One line: score, interval, spreads, and what the best checkpoint would have claimed."""
+    lo, hi = scores["ci95"]
+    parts = [f"{name}: OOF {scores['metric']} {scores['score']:.5f} (95 % {lo:.5f} .. {hi:.5f})"]
+    if scores.get("fold_std") is not None:
+        parts.append(f"fold sd {scores['fold_std']:.5f}")
+    if scores.get("seed_std") is not None:
+        parts.append(f"seed sd {scores['seed_std']:.5f}")
+    if scores.get("score_best") is not None:
+        parts.append(f"best checkpoints would claim {scores['score_best']:.5f}")
+    return ", ".join(parts)
+
+
+def run_ensemble(options: Any, paths: Paths) -> None:
+    """``oofline ensemble``."""
+    cfg: CFG = options.cfg
+    members = [part.strip() for part in options.exps.split(",") if part.strip()]
+    competition, folds = _open(cfg, paths)
+    result = build_ensemble(
+        paths, competition.task, options.name or "+".join(members).replace("@", "-"), members,
+        competition.train_ids, competition.y, folds.fold, options.method, _clusters(cfg, folds),
+        cfg.bootstrap_samples,
+    )  # fmt: skip
+    say(score_line(result.name, result.scores))
+    lo, hi = result.against_best.ci95
+    say(
+        f"against its best member {result.members[result.best]}: {result.against_best.verdict} "
+        f"({result.against_best.difference:+.5f}, 95 % {lo:+.5f} .. {hi:+.5f})"
+    )
+    ensemble_weights(result, result.folder / "weights.png")
+    say(f"wrote ensemble {result.name}; open {result.folder / 'ensemble.md'}")
+
+
+def run_submission(options: Any, paths: Paths) -> None:
+    """``oofline submission``."""
+    competition = read_competition(options.cfg, paths)
+    path = make_submission(
+        paths, competition.task, competition.sample, competition.id_col, options.cfg.exp
+    )
+    say(f"wrote {path} from {options.cfg.exp}, checked against sample_submission; upload that file")
+
+
+def run_compare(options: Any, paths: Paths) -> None:
+    """``oofline compare``."""
+    cfg: CFG = options.cfg
+    names = stored_names(paths)
+    if not names:
+        raise ConfigError(f"nothing is scored in {paths.output}: make train COMP={paths.comp}")
+    competition, folds = _open(cfg, paths)
+    base = options.base or ("base" if "base" in names else names[0])
+    frame = compare_experiments(
+        paths, competition.task, competition.train_ids, competition.y, folds.fold, base, names,
+        _clusters(cfg, folds), cfg.bootstrap_samples,
+    )  # fmt: skip
+    better = "higher" if _greater(competition) else "lower"
+    print_frame(frame, f"{paths.comp}: OOF {competition.task.metric}, {better} is better")
+    path = paths.output / "compare.csv"
+    write_text(path, frame.to_csv(index=False))
+    picture = path.with_suffix(".png")
+    compare_forest(frame, picture, competition.task.metric, _greater(competition))
+    say(f"compared {len(frame)} results with {base}; open {path} or {picture.name}")
+
+
+def _greater(competition: Competition) -> bool:
+    return get_metric(competition.task.metric, competition.task.kind).greater_is_better
+
+
+def print_frame(frame: pd.DataFrame, title: str) -> None:
+    """Print a table; floats with five digits, or fewer where they are large."""
+    table = Table(title=title, title_justify="left")
+    for name in frame.columns:
+        numeric = pd.api.types.is_numeric_dtype(frame[name])
+        table.add_column(str(name), justify="right" if numeric else "left", overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*[_cell(value) for value in row])
+    console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        if np.isnan(value):
+            return ""
+        return f"{value:.5f}" if abs(value) < 10 else f"{value:.0f}"
+    return "" if value is None else str(value)
+
+
+def run_sync(options: Any, paths: Paths) -> None:
+    """``oofline sync``."""
+    say(f"uploaded {sync(paths)} runs of {paths.comp}")
+
+
+def run_config(options: Any, paths: Paths) -> None:
+    """``oofline config``."""
+    from oofline.report.settings import settings_markdown, settings_text
+
+    print((settings_markdown if options.markdown else settings_text)(options.cfg))
+
+
+def run_metrics(options: Any, paths: Paths) -> None:
+    """``oofline metrics``."""
+    rows = [
+        {
+            "metric": m.name,
+            "better": "higher" if m.greater_is_better else "lower",
+            "tasks": ", ".join(m.kinds),
+            "scores": m.needs + (" (cross-fitted threshold)" if m.thresholded else ""),
+        }
+        for m in METRICS.values()
+    ]
+    print_frame(pd.DataFrame(rows), "metrics: set one with --metric NAME")

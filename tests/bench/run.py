@@ -1,0 +1,226 @@
+"""make bench: our loop beside the Hugging Face Trainer, a plain loop and the floor, in one run.
+
+Every case runs in a process of its own, the cases take turns, and the median of the turns counts.
+The first steps of a turn are not counted. The floor is forward, backward and AdamW step on
+tensors that are ready, with our model and number format: no data, no clipping, no log.
+
+    python tests/bench/run.py [--rows 960] [--batch-size 32] [--repeats 3] [--model FOLDER]
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+CASES = ("oofline", "trainer", "plain", "floor")
+TITLES = {
+    "oofline": "oofline train",
+    "trainer": "HF Trainer, bf16, length grouping, fused AdamW",
+    "plain": "plain loop, float32, padded to max_len",
+    "floor": "floor: forward, backward, step alone",
+}
+SKIP_STEPS = 6
+
+
+def settings(options, root):
+    """CFG and Paths of a throw-away competition with the first rows of the demo."""
+    from oofline.config import CFG
+    from oofline.storage import Paths
+
+    train = pd.read_csv(ROOT / "input" / "demo" / "train.csv").head(options.rows)
+    paths = Paths("bench", root)
+    paths.input.mkdir(parents=True)
+    half = len(train) // 2  # fold 0 validates the copies: all rows train
+    train.to_csv(paths.input / "train.csv", index=False)
+    test = train.head(8)[["id", "text"]].assign(id=lambda f: "t" + f["id"].astype(str))
+    test.to_csv(paths.input / "test.csv", index=False)
+    test[["id"]].assign(rating=0.0).to_csv(paths.input / "sample_submission.csv", index=False)
+    cfg = CFG(
+        comp="bench", model=options.model, epochs=1, batch_size=options.batch_size, lr=2e-5,
+        max_len=options.max_len, wandb="offline", near_duplicates=0.0, precision=options.precision,
+        bootstrap_samples=10,
+    )  # fmt: skip
+    return cfg, paths, train, half
+
+
+class Clock:
+    """Rows and seconds after the first steps."""
+
+    def __init__(self):
+        self.steps, self.rows, self.started, self.ended = 0, 0, 0.0, 0.0
+
+    def on_step(self, rows):
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.ended = time.perf_counter()
+        self.steps += 1
+        if self.steps == SKIP_STEPS:
+            self.started = self.ended
+        elif self.steps > SKIP_STEPS:
+            self.rows += rows
+
+    def samples_per_s(self):
+        return self.rows / (self.ended - self.started)
+
+
+def run_ours(options, root, clock):
+    """`train_fold` itself: loop, tracking, progress; the clock looks on from outside."""
+    import numpy as np
+
+    from oofline.crossval import prepare
+    from oofline.data.folds import Folds
+    from oofline.training.fold import Material, train_fold
+    from oofline.training.guard import Guard
+    from oofline.training.trainer import Trainer
+
+    cfg, paths, train, _ = settings(options, root)
+    step = Trainer._optimizer_step
+
+    def watched(self):
+        before = self.progress.rows_trained
+        step(self)
+        clock.on_step(self.progress.rows_trained - before)
+
+    Trainer._optimizer_step = watched
+    material = prepare(cfg, paths)
+
+    class AllRows(Folds):
+        def train_rows(self, fold):
+            return np.arange(len(train))
+
+    folds = AllRows(**vars(material.folds))
+    material = Material(**(vars(material) | {"folds": folds}))
+    paths.fold("base", 0, 0).mkdir(parents=True)
+    train_fold(cfg, material, 0, 0, Guard())
+
+
+def run_floor(options, root, clock):
+    """Forward, backward, step on the batches that our loop would take, already on the device."""
+    import numpy as np
+
+    from oofline.crossval import prepare
+    from oofline.data.batches import collate, shuffled_batches
+    from oofline.models.losses import build_loss
+    from oofline.models.text_model import build_model
+    from oofline.training.optim import build_optimizer
+    from oofline.training.precision import choose_precision
+    from oofline.training.speed import keep_freed_memory
+
+    cfg, paths, _, _ = settings(options, root)
+    material, precision = prepare(cfg, paths), choose_precision(cfg)
+    keep_freed_memory()
+    y, task = material.competition.y, material.competition.task
+    model, loss = build_model(cfg, task, y).to(precision.device), build_loss(cfg, task, y)
+    optimizer = build_optimizer(cfg, model)
+    labels = torch.from_numpy(model.encode(y)).to(precision.device)
+    tokens, device = material.train_tokens, precision.device
+    multiple = 8 if device.type == "cuda" else 1
+    batches = [
+        (*collate(tokens, rows, device, multiple), labels[torch.from_numpy(np.asarray(rows))])
+        for rows in shuffled_batches(tokens.lengths, cfg.batch_size, 0, 0)
+    ]
+    model.train()
+    for ids, mask, target in batches:
+        with precision.autocast():
+            logits = model(ids, mask)
+        loss(logits, target).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        clock.on_step(len(ids))
+
+
+def run_peer(options, root, clock):
+    """A peer's loop on the same rows."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    import peers
+
+    _, _, train, _ = settings(options, root)
+    y = (train["rating"] - train["rating"].mean()) / train["rating"].std()
+    job = peers.Job(
+        train["text"].tolist(), y.tolist(), options.model, options.batch_size, options.max_len,
+        2e-5, str(root / "out"),
+    )  # fmt: skip
+    {"trainer": peers.hf_trainer, "plain": peers.plain_loop}[options.case](job, clock.on_step)
+
+
+def run_case(options):
+    """One turn of one case; prints a line of JSON."""
+    from oofline.training.pulse import peak_memory_mb
+
+    clock = Clock()
+    run = {"oofline": run_ours, "floor": run_floor}.get(options.case, run_peer)
+    noise = io.StringIO()
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(noise):
+        run(options, Path(folder), clock)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    print(json.dumps({"speed": clock.samples_per_s(), "peak": peak_memory_mb(device)}))
+
+
+def turn(options, case):
+    """Run one case in a process of its own."""
+    argv = [sys.executable, __file__, "--case", case]
+    for name in ("rows", "batch_size", "max_len", "model", "precision"):
+        argv += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"bench: case {case} failed\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def main(options):
+    """All cases in turns; prints the table and writes output/bench/train.json."""
+    from oofline.demo.fetch import fetch_demo
+    from oofline.pipeline import print_frame
+    from oofline.progress import bar
+    from oofline.storage import write_json
+
+    fetch_demo(ROOT)
+    turns = {case: [] for case in CASES}
+    with bar("bench", options.repeats * len(CASES)) as progress:
+        for _ in range(options.repeats):
+            for case in CASES:
+                turns[case].append(turn(options, case))
+                progress.advance()
+    speed = {case: statistics.median(t["speed"] for t in turns[case]) for case in CASES}
+    table = [
+        {
+            "case": TITLES[case],
+            "samples_per_s": speed[case],
+            "lowest": min(t["speed"] for t in turns[case]),
+            "highest": max(t["speed"] for t in turns[case]),
+            "ratio_to_trainer": speed[case] / speed["trainer"],
+            "ratio_to_floor": speed[case] / speed["floor"],
+            "peak_mb": statistics.median(t["peak"] for t in turns[case]),
+        }
+        for case in CASES
+    ]
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    title = (
+        f"training speed on {device}: {options.rows} tweets, batch {options.batch_size}, "
+        f"max_len {options.max_len}, {options.repeats} turns each"
+    )
+    print_frame(pd.DataFrame(table), title)
+    write_json(ROOT / "output" / "bench" / "train.json", table)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--case", choices=CASES, default="")
+    parser.add_argument("--rows", type=int, default=960)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--max-len", type=int, default=80)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--model", default=str(ROOT / "input" / "models" / "all-MiniLM-L6-v2"))
+    given = parser.parse_args()
+    run_case(given) if given.case else main(given)

@@ -1,0 +1,117 @@
+import json
+
+import pytest
+from filelock import FileLock
+
+from oofline import crossval
+from oofline.crossval import claim_experiment, is_done, parse_folds, parse_seeds, train_units
+from oofline.errors import ConfigError, DataError, Stopped
+from oofline.storage import read_json
+
+
+@pytest.mark.parametrize(("text", "folds"), [
+    ("all", [0, 1, 2, 3, 4]), ("0", [0]), ("0,2", [0, 2]), ("1-3", [1, 2, 3]),
+    ("4,0-1,1", [0, 1, 4]), (" 2 ", [2]),
+])  # fmt: skip
+def test_fold_lists(text, folds):
+    assert parse_folds(text, 5) == folds
+
+
+@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "3-1", "0;1", "0,,1", "1.0"])
+def test_what_is_not_a_fold_list(text):
+    with pytest.raises(ConfigError, match=r"FOLD=.*use all, 0"):
+        parse_folds(text, 5)
+
+
+def test_a_fold_out_of_range_names_those_there_are():
+    with pytest.raises(ConfigError, match="no fold 5, they are 0-4"):
+        parse_folds("3-5", 5)
+
+
+def test_seed_lists_keep_their_order():
+    assert parse_seeds("43,42,43") == [43, 42]
+    with pytest.raises(ConfigError, match="SEED="):
+        parse_seeds("x")
+
+
+def test_finished_folds_are_not_trained_again(write_competition, load_settings, monkeypatch):
+    paths = write_competition()
+    cfg = load_settings(paths, epochs=1)
+    assert train_units(cfg, paths, [0, 2], [42]) == 2
+    assert is_done(paths.fold("base", 42, 2))
+    assert not is_done(paths.fold("base", 42, 1))
+    trained = []
+    train = crossval.train_fold
+    monkeypatch.setattr(crossval, "train_fold", lambda *a: trained.append(a[2:4]) or train(*a))
+    assert train_units(cfg, paths, [0, 1, 2], [42]) == 1
+    assert trained == [(42, 1)]
+    monkeypatch.setattr(crossval, "prepare", lambda *a: pytest.fail("nothing was left to do"))
+    assert train_units(cfg, paths, [0, 1, 2], [42]) == 0
+
+
+def test_a_fold_that_another_process_trains_is_passed_over(
+    write_competition, load_settings, capsys
+):
+    paths = write_competition()
+    cfg = load_settings(paths, epochs=1)
+    folder = paths.fold("base", 42, 1)
+    folder.mkdir(parents=True)
+    with FileLock(folder / ".lock"):
+        assert train_units(cfg, paths, [0, 1], [42]) == 1
+    assert "fold 1: another process is training it" in capsys.readouterr().out
+
+
+def test_changed_settings_are_refused_with_the_difference(write_competition, load_settings):
+    paths = write_competition()
+    claim_experiment(load_settings(paths), paths)
+    with pytest.raises(ConfigError, match=r"lr: 0.001 there, 0.002 now.*choose another EXP") as e:
+        claim_experiment(load_settings(paths, lr=2e-3), paths)
+    assert "\n" not in str(e.value)
+    assert read_json(paths.experiment("base") / "cfg.json")["lr"] == 1e-3
+
+
+def test_runtime_settings_may_change(write_competition, load_settings):
+    paths = write_competition()
+    claim_experiment(load_settings(paths), paths)
+    claim_experiment(load_settings(paths, time_limit_hours=1.0, save_minutes=1.0), paths)
+    assert read_json(paths.experiment("base") / "cfg.json")["time_limit_hours"] == 1.0
+
+
+def test_a_changed_train_file_is_refused(write_competition, load_settings):
+    paths = write_competition()
+    cfg = load_settings(paths, epochs=1)
+    train_units(cfg, paths, [0], [42])
+    train = paths.input / "train.csv"
+    train.write_text(train.read_text().replace("r0001", "r9999"))
+    with pytest.raises(DataError, match=r"train file changed since"):
+        train_units(cfg, paths, [1], [42])
+
+
+def test_an_absent_gpu_is_refused_before_anything_is_written(write_competition, load_settings):
+    paths = write_competition()
+    with pytest.raises(ConfigError, match="CUDA GPUs"):
+        train_units(load_settings(paths, device="cuda:7"), paths, [0], [42])
+    assert not paths.output.exists()
+
+
+def test_no_time_left_between_folds(write_competition, load_settings, monkeypatch):
+    paths = write_competition()
+    cfg = load_settings(paths, epochs=1, time_limit_hours=1e-6)
+    with pytest.raises(Stopped, match="seed 42 fold 0 and what follows is left"):
+        train_units(cfg, paths, [0], [42])
+
+
+def test_files_of_a_fold(write_competition, load_settings):
+    paths = write_competition("multiclass")
+    train_units(load_settings(paths, epochs=1), paths, [0], [42])
+    folder = paths.fold("base", 42, 0)
+    names = {p.name for p in folder.iterdir()}
+    assert names >= {
+        "model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json",
+        "oof.parquet", "test.parquet", "scores.json", "history.csv",
+    }  # fmt: skip
+    scores = read_json(folder / "scores.json")
+    assert {"metric", "greater_is_better", "score", "score_last", "ci95", "n_rows", "folds",
+            "seeds", "minutes"} <= set(scores)  # fmt: skip
+    assert (scores["folds"], scores["seeds"], scores["metric"]) == ([0], [42], "accuracy")
+    assert json.loads((paths.experiment("base") / "cfg.json").read_text())["epochs"] == 1
