@@ -4,7 +4,7 @@ import pytest
 
 from oofline.config import CFG
 from oofline.errors import ConfigError, DataError
-from oofline.sources import check_value, load_cfg, stored_cfg
+from oofline.sources import check_value, load_cfg
 from oofline.storage import Paths, write_json
 
 
@@ -20,6 +20,9 @@ def test_later_sources_win(paths):
     write_json(paths.experiment("old") / "cfg.json", {"comp": "c", "exp": "old", "epochs": 7})
     assert load_cfg(paths) == CFG(comp="c", lr=1e-4, epochs=5)
     assert load_cfg(paths, "old") == CFG(comp="c", lr=1e-4, epochs=7)
+    made = CFG(comp="c", exp="e", dropout=None, body_lr=0.0, text_template="{a} {b}")
+    write_json(paths.experiment("e") / "cfg.json", dataclasses.asdict(made))
+    assert dataclasses.replace(load_cfg(paths, "e"), exp="e") == made
     assert CFG().epochs == 3
 
 
@@ -50,9 +53,3 @@ def test_types_as_cfg_holds_them():
 def test_from_an_experiment_that_is_not_there(paths):
     with pytest.raises(DataError, match=r"nothing.cfg.json does not exist"):
         load_cfg(paths, "nothing")
-
-
-def test_stored_settings_come_back_as_they_were(paths):
-    cfg = CFG(comp="c", exp="e", dropout=None, body_lr=0.0, text_template="{a} {b}")
-    write_json(paths.experiment("e") / "cfg.json", dataclasses.asdict(cfg))
-    assert stored_cfg(paths.experiment("e")) == cfg

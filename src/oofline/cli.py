@@ -16,7 +16,7 @@ from oofline.config import CFG
 from oofline.errors import ConfigError, OoflineError, Stopped
 from oofline.progress import say
 from oofline.sources import field_names, load_cfg, nearest
-from oofline.storage import Paths
+from oofline.storage import Paths, read_json
 
 Settings = Annotated[CFG, tyro.conf.OmitArgPrefixes]
 
@@ -60,7 +60,7 @@ class Ensemble:
     name: str = ""
     """Name of the ensemble; "" = the members joined by +."""
     method: str = "auto"
-    """auto, mean, rank, hill or convex."""
+    """auto, mean, rank_mean, hill_climbing or convex."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Compare:
 
     cfg: Settings
     base: str = ""
-    """Experiment to compare with; "" = the first one trained."""
+    """Experiment to compare with; "" = the one named base, or the first by name."""
 
 
 @dataclass(frozen=True)
@@ -151,9 +151,25 @@ def parse(argv: Sequence[str], root: Path) -> tuple[Callable[[Any, Paths], None]
     if not comp and kind not in (Config, Metrics) and not asks_help:
         raise ConfigError("which competition? add --comp NAME (make: COMP=NAME)")
     paths = Paths(comp, root)
-    options = _parse_options(kind, argv, load_cfg(paths, _option(argv, "from")))
+    options = _parse_options(kind, argv, load_cfg(paths, _starting_point(kind, argv, paths)))
     module = "oofline.demo.run" if kind is Demo else "oofline.pipeline"
     return getattr(importlib.import_module(module), f"run_{argv[0]}"), options, paths
+
+
+def _starting_point(kind: type, argv: Sequence[str], paths: Paths) -> str:
+    """Experiment whose stored settings come before the command line ("" = none).
+
+    What looks at results reads the competition as the experiment did when it was trained.
+    """
+    if kind not in (Oof, Submission, Compare, Ensemble):
+        return _option(argv, "from")
+    first = _option(argv, "exps").split(",")[0]
+    name = first or _option(argv, "base") or _option(argv, "exp") or CFG.exp
+    blend = paths.ensemble(name) / "scores.json"
+    if blend.exists():
+        name = read_json(blend)["members"][0]
+    name = name.partition("@")[0].strip()
+    return name if (paths.experiment(name) / "cfg.json").exists() else ""
 
 
 def _parse_options(kind: type, argv: Sequence[str], base: CFG) -> Any:

@@ -1,6 +1,5 @@
 """What each verb does: the layers below, wired together, and one line at the end."""
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from oofline.data.competition import Competition, read_competition
 from oofline.data.folds import Folds, ensure_folds
 from oofline.errors import ConfigError
 from oofline.kaggle.submission import make_submission
-from oofline.progress import console, say
+from oofline.progress import bar, console, say
 from oofline.report.comparison import compare_forest, ensemble_weights
 from oofline.report.experiment import report_experiment
 from oofline.scoring.compare import compare_experiments
@@ -23,7 +22,6 @@ from oofline.scoring.oof import collect
 from oofline.scoring.registry import METRICS
 from oofline.scoring.stored import stored_names
 from oofline.scoring.summary import write_oof
-from oofline.sources import stored_cfg
 from oofline.storage import Paths, write_text
 from oofline.tracking import sync
 
@@ -45,8 +43,9 @@ def run_folds(options: Any, paths: Paths) -> None:
     competition = read_competition(options.cfg, paths)
     for note in competition.notes:
         say(note)
-    folds, created = ensure_folds(options.cfg, paths, competition)
-    say(f"folds: {folds.scheme} x {folds.n_folds}, {folds.reason}")
+    with bar("folds and leak audit", 1) as progress:
+        folds, created = ensure_folds(options.cfg, paths, competition)
+        progress.advance()
     for line in folds.summary:
         say(line)
     done = "made" if created else "already there, kept:"
@@ -72,55 +71,57 @@ def run_train(options: Any, paths: Paths) -> None:
 
 def run_oof(options: Any, paths: Paths) -> None:
     """``oofline oof``."""
-    cfg = stored_cfg(_experiment(paths, options.cfg.exp))
-    runtime = {"wandb": options.cfg.wandb, "bootstrap_samples": options.cfg.bootstrap_samples}
-    seeds = parse_seeds(options.seed) if options.seed else None
-    _score(dataclasses.replace(cfg, **runtime), paths, seeds)
-
-
-def _experiment(paths: Paths, exp: str) -> Any:
-    folder = paths.experiment(exp)
-    if not (folder / "cfg.json").exists():
+    exp = options.cfg.exp
+    if not (paths.experiment(exp) / "cfg.json").exists():
         there = ", ".join(sorted(p.parent.name for p in paths.output.glob("*/cfg.json")))
         raise ConfigError(f"there is no experiment {exp} in {paths.output} (there: {there or '-'})")
-    return folder
+    _score(options.cfg, paths, parse_seeds(options.seed) if options.seed else None)
 
 
 def _score(cfg: CFG, paths: Paths, seeds: list[int] | None) -> None:
-    competition, folds = _open(cfg, paths)
-    task, groups = competition.task, _clusters(cfg, folds)
-    oof = collect(
-        paths, cfg.exp, task, competition.train_ids, folds.fold, competition.test_ids, seeds
-    )
-    scores = write_oof(paths, task, oof, competition.y, groups, cfg.bootstrap_samples)
-    pictures = report_experiment(cfg, paths, competition, oof, scores)
+    with bar(f"score {cfg.exp}", 3) as progress:
+        competition, folds = _open(cfg, paths)
+        task, groups = competition.task, _clusters(cfg, folds)
+        ids, test_ids = competition.train_ids, competition.test_ids
+        oof = collect(paths, cfg.exp, task, ids, folds.fold, test_ids, seeds)
+        progress.advance()
+        scores = write_oof(paths, task, oof, competition.y, groups, cfg.bootstrap_samples)
+        progress.advance()
+        pictures = report_experiment(cfg, paths, competition, oof, scores)
+        progress.advance()
     say(score_line(cfg.exp, scores))
     say(f"wrote {paths.experiment(cfg.exp) / 'scores.json'}; open {pictures}")
 
 
 def score_line(name: str, scores: dict[str, Any]) -> str:
     """One line: score, interval, spreads, and what the best checkpoint would have claimed."""
-    lo, hi = scores["ci95"]
-    parts = [f"{name}: OOF {scores['metric']} {scores['score']:.5f} (95 % {lo:.5f} .. {hi:.5f})"]
-    if scores.get("fold_std") is not None:
-        parts.append(f"fold sd {scores['fold_std']:.5f}")
-    if scores.get("seed_std") is not None:
-        parts.append(f"seed sd {scores['seed_std']:.5f}")
-    if scores.get("score_best") is not None:
-        parts.append(f"best checkpoints would claim {scores['score_best']:.5f}")
+    lo, hi = (_figure(value) for value in scores["ci95"])
+    parts = [f"{name}: OOF {scores['metric']} {_figure(scores['score'])} (95 % {lo} .. {hi})"]
+    extras = {"fold_std": "fold sd", "seed_std": "seed sd", "score_best": "best checkpoints claim"}
+    for key, words in extras.items():
+        if scores.get(key) is not None:
+            parts.append(f"{words} {_figure(scores[key])}")
     return ", ".join(parts)
+
+
+def _figure(value: float | None) -> str:
+    """Five digits; scores that are not defined (one class in a fold, say) are stored as None."""
+    return "undefined" if value is None else f"{value:.5f}"
 
 
 def run_ensemble(options: Any, paths: Paths) -> None:
     """``oofline ensemble``."""
     cfg: CFG = options.cfg
     members = [part.strip() for part in options.exps.split(",") if part.strip()]
-    competition, folds = _open(cfg, paths)
-    result = build_ensemble(
-        paths, competition.task, options.name or "+".join(members).replace("@", "-"), members,
-        competition.train_ids, competition.y, folds.fold, options.method, _clusters(cfg, folds),
-        cfg.bootstrap_samples,
-    )  # fmt: skip
+    name = options.name or "+".join(members).replace("@", "-")
+    with bar(f"blend {name}", 2) as progress:
+        competition, folds = _open(cfg, paths)
+        progress.advance()
+        result = build_ensemble(
+            paths, competition.task, name, members, competition.train_ids, competition.y,
+            folds.fold, options.method, _clusters(cfg, folds), cfg.bootstrap_samples,
+        )  # fmt: skip
+        progress.advance()
     say(score_line(result.name, result.scores))
     lo, hi = result.against_best.ci95
     say(
@@ -146,12 +147,15 @@ def run_compare(options: Any, paths: Paths) -> None:
     names = stored_names(paths)
     if not names:
         raise ConfigError(f"nothing is scored in {paths.output}: make train COMP={paths.comp}")
-    competition, folds = _open(cfg, paths)
     base = options.base or ("base" if "base" in names else names[0])
-    frame = compare_experiments(
-        paths, competition.task, competition.train_ids, competition.y, folds.fold, base, names,
-        _clusters(cfg, folds), cfg.bootstrap_samples,
-    )  # fmt: skip
+    with bar("compare", 2) as progress:
+        competition, folds = _open(cfg, paths)
+        progress.advance()
+        frame = compare_experiments(
+            paths, competition.task, competition.train_ids, competition.y, folds.fold, base,
+            names, _clusters(cfg, folds), cfg.bootstrap_samples,
+        )  # fmt: skip
+        progress.advance()
     better = "higher" if _greater(competition) else "lower"
     print_frame(frame, f"{paths.comp}: OOF {competition.task.metric}, {better} is better")
     path = paths.output / "compare.csv"

@@ -72,12 +72,6 @@ def load_cfg(paths: Paths, from_exp: str = "") -> CFG:
     return CFG(**(values | {"comp": paths.comp}))
 
 
-def stored_cfg(folder: Path) -> CFG:
-    """The settings of an experiment, from the cfg.json in its folder."""
-    path = folder / "cfg.json"
-    return CFG(**{k: check_value(k, v, str(path)) for k, v in read_json(path).items()})
-
-
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

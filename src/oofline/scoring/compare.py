@@ -18,7 +18,7 @@ from scipy.stats import t as student_t
 from oofline.errors import ConfigError, DataError
 from oofline.results import Task
 from oofline.scoring.decisions import cross_fitted_decision
-from oofline.scoring.intervals import bootstrap_scores, percentile_interval
+from oofline.scoring.intervals import bootstrap_scores, percentile_interval, strata_of
 from oofline.scoring.metrics import get_metric
 from oofline.scoring.stored import Stored, load_stored, stored_names
 from oofline.scoring.summary import decided_score, fold_scores
@@ -84,7 +84,7 @@ def paired_inputs(
 ) -> Comparison:
     """`paired` for what `Decision.inputs` holds (labels where the metric needs them)."""
     metric = get_metric(task.metric, task.kind)
-    strata = None if task.kind == "regression" else y
+    strata = strata_of(task.kind, y)
     draws = bootstrap_scores(
         lambda rows: metric.function(y[rows], a[rows]) - metric.function(y[rows], base[rows]),
         len(y), strata, groups, n_samples,

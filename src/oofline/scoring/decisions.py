@@ -49,9 +49,9 @@ def best_threshold(metric: Metric, y: np.ndarray, probability: np.ndarray) -> tu
 
     The highest point of a jagged curve is mostly luck. So all cuts are taken that score within one
     standard error of it (sqrt(s (1 - s) / n) for a best score s: 0 where the classes separate), and
-    the middle one of these is the threshold. In simulations it loses about half as much on new rows
-    as the highest point does. Rows of equal probability are never separated, and the threshold is
-    the midpoint between two neighbouring probabilities, so that rounding moves no row over it.
+    the middle one of these is the threshold. Rows of equal probability are never separated, and the
+    threshold is the midpoint between two neighbouring probabilities, so that rounding moves no row
+    over it.
 
     Args:
         metric: a thresholded metric.

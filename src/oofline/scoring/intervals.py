@@ -9,8 +9,30 @@ from collections.abc import Callable
 
 import numpy as np
 
+from oofline.results import Kind
+
 WORK = 200_000_000
 """Rows x resamples that one interval may draw; beyond it resamples are cut, to 200 at the least."""
+
+
+RARE = 10
+"""A class with fewer rows could vanish from a plain resample (chance about exp(-rows))."""
+
+
+def strata_of(kind: Kind, y: np.ndarray) -> np.ndarray | None:
+    """Classes to keep in proportion when rows are drawn again, or None to draw freely.
+
+    Fixing the class shares where it is not needed would make intervals of accuracy-like scores too
+    narrow: other rows of the same kind would have other shares. So classes are strata only where
+    one of them is so rare that a resample might lose it.
+
+    Args:
+        kind: of the task; regression has no classes.
+        y: (n,) class index, or (n, T) values.
+    """
+    if kind == "regression":
+        return None
+    return y if np.unique(y, return_counts=True)[1].min(initial=RARE) < RARE else None
 
 
 class Resampler:

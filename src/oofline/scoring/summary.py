@@ -9,7 +9,7 @@ import pandas as pd
 
 from oofline.results import Task, prediction_frame
 from oofline.scoring.decisions import cross_fitted_decision
-from oofline.scoring.intervals import bootstrap_ci
+from oofline.scoring.intervals import bootstrap_ci, strata_of
 from oofline.scoring.metrics import get_metric
 from oofline.scoring.oof import PREFIXES, Oof
 from oofline.storage import Paths, replacing, write_json
@@ -27,7 +27,7 @@ def interval(
     groups: np.ndarray | None = None,
     n_samples: int = 1000,
 ) -> tuple[float, float]:
-    """95 % bootstrap interval of a decided score: stratified for classes, by groups if given.
+    """95 % bootstrap interval of a decided score; by groups if given (see `strata_of`).
 
     Args:
         task: gives metric and kind.
@@ -37,7 +37,7 @@ def interval(
         n_samples: resamples.
     """
     function = get_metric(task.metric, task.kind).function
-    strata = None if task.kind == "regression" else y
+    strata = strata_of(task.kind, y)
     return bootstrap_ci(
         lambda rows: function(y[rows], inputs[rows]), len(y), strata, groups, n_samples
     )

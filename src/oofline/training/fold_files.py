@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from oofline.models.text_model import TextModel, save_model
 from oofline.results import FoldResult, Task, prediction_frame
-from oofline.scoring.intervals import bootstrap_ci
+from oofline.scoring.intervals import bootstrap_ci, strata_of
 from oofline.scoring.metrics import score
 from oofline.storage import replacing, write_json
 
@@ -50,8 +50,8 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
 
 
 def fold_interval(task: Task, y: np.ndarray, pred: np.ndarray, n_samples: int) -> list[float]:
-    """95 % bootstrap interval [lo, hi] of one fold's score, rows drawn within classes."""
-    strata = None if task.kind == "regression" else y
+    """95 % bootstrap interval [lo, hi] of one fold's score, rows drawn again."""
+    strata = strata_of(task.kind, y)
     return list(
         bootstrap_ci(lambda rows: score(task, y[rows], pred[rows]), len(y), strata, None, n_samples)
     )

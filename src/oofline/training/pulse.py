@@ -1,12 +1,12 @@
 """Reads losses from the device every few steps: logging, and stopping at the first bad one."""
 
-import resource
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
@@ -92,5 +92,9 @@ def peak_memory_mb(device: torch.device) -> float:
     """Peak memory in MB: allocated on a GPU, resident of this process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float(psutil.Process().memory_info().peak_wset) / 1e6
     unit = 1.0 if sys.platform == "darwin" else 1024.0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -99,8 +99,9 @@ def load_state(
     for technique in techniques:
         technique.load_state(_below(tensors, f"technique.{technique.name}."))
     torch.set_rng_state(tensors["rng.cpu"])
-    if "rng.cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["rng.cuda"], next(model.parameters()).device)
+    device = next(model.parameters()).device
+    if device.type == "cuda" and "rng.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["rng.cuda"], device)
     scaler_state = json.loads(meta["scaler"])
     if scaler_state:
         scaler.load_state_dict(scaler_state)

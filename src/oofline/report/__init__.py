@@ -1,0 +1,1 @@
+"""Layer 5: pictures and tables for people."""

@@ -1,0 +1,59 @@
+import io
+
+from rich.console import Console
+
+from oofline import progress
+
+
+def test_without_a_terminal_a_bar_is_plain_lines(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    with progress.bar("seed 1 fold 0", 4) as bar:
+        bar.advance(2, loss=0.12345)
+        progress.say("a line between")
+        bar.advance(2)
+    out = capsys.readouterr().out
+    assert "seed 1 fold 0: 2/4 loss 0.1235" in out
+    assert "a line between" in out
+    assert "seed 1 fold 0: 4/4" in out
+    assert "\x1b" not in out
+    assert "\r" not in out
+
+
+def test_plain_lines_are_not_more_than_needed(capsys):
+    with progress.bar("fast", 1000) as bar:
+        for _ in range(1000):
+            bar.advance()
+    assert capsys.readouterr().out == ""
+
+
+def test_in_a_terminal_a_live_bar_with_lines_above(monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(
+        progress, "Console",
+        lambda **kwargs: Console(file=screen, force_terminal=True, width=100),
+    )  # fmt: skip
+    with progress.bar("tokenize train", 8, start=4) as bar:
+        bar.advance(2, speed=3.0)
+        progress.say("[brackets] stay as they are")
+        with progress.bar("inner", 1) as inner:
+            inner.advance()
+    text = screen.getvalue()
+    assert "tokenize train" in text
+    assert "6/8" in text
+    assert "speed 3" in text
+    assert "[brackets] stay as they are" in text
+    assert "inner" in text
+    assert progress._active == []
+
+
+def test_the_bar_goes_away_when_its_block_fails(monkeypatch):
+    monkeypatch.setattr(
+        progress, "Console",
+        lambda **kwargs: Console(file=io.StringIO(), force_terminal=True, width=80),
+    )  # fmt: skip
+    try:
+        with progress.bar("x", 2):
+            raise ValueError
+    except ValueError:
+        pass
+    assert progress._active == []

@@ -1,0 +1,79 @@
+"""What the README and the Makefile promise exists, and the table of settings is the code's."""
+
+import re
+import runpy
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from oofline import cli
+from oofline.sources import field_names
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_the_table_of_settings_is_made_from_the_code():
+    module = runpy.run_path(str(ROOT / "tests" / "readme_table.py"))
+    assert module["with_table"](README) == README, "run `make readme`"
+
+
+def test_every_make_target_named_in_the_readme_exists():
+    named = set(re.findall(r"\bmake ([a-z-]+)", README))
+    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, flags=re.MULTILINE))
+    assert named - targets == set()
+    assert {"demo", "test", "train", "compare"} <= named
+
+
+def test_every_setting_named_in_the_readme_exists():
+    known = {name.replace("_", "-") for name in field_names()} | {
+        "comp", "exp", "fold", "seed", "from", "exps", "name", "method", "base", "help", "markdown",
+    }  # fmt: skip
+    text = README.replace("--no-", "--")
+    assert set(re.findall(r"--([a-z][a-z-]+)", text)) - known == set()
+
+
+def test_every_picture_and_link_is_there():
+    links = re.findall(r"\]\((?!http)([^)#]+)", README)
+    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert len([link for link in links if link.endswith(".png")]) >= 3
+
+
+def test_every_pipeline_target_is_one_call_of_a_verb():
+    for target, verb in re.findall(
+        r"^([a-z]+): setup.*\n\t@\$\(BIN\)/oofline ([a-z]+)", MAKEFILE, flags=re.MULTILINE
+    ):
+        assert target == verb
+        assert verb in cli.verbs()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_passes_fold_seed_and_args_on():
+    def dry(*argv):
+        done = subprocess.run(
+            ["make", "-n", "-o", ".venv/.installed", *argv],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return done.stdout.splitlines()[-1]
+
+    line = dry("train", "COMP=disaster", "EXP=awp", "FOLD=0,2", "SEED=42,43", "ARGS=--lr 3e-5")
+    for part in ('--fold "0,2"', '--seed "42,43"', '--comp "disaster"', '--exp "awp"', "--lr 3e-5"):
+        assert part in line
+    assert '--exps "base,awp"' in dry("ensemble", "COMP=c", "EXPS=base,awp")
+
+
+def test_constraints_pin_what_pyproject_asks_for():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    wanted = {
+        name.lower() for name in re.findall(r'^  "([A-Za-z0-9-]+)>=', text, flags=re.MULTILINE)
+    }
+    pinned = {
+        line.split("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
+    assert wanted - pinned == set()
+    assert len(wanted) > 20
