@@ -58,7 +58,8 @@ def test_one_fold_says_what_is_missing(write_competition, oofline):
     write_competition(epochs=1)
     code, out, _ = oofline("train", "--comp", "toy", "--fold", "1")
     assert code == 0
-    assert "2 of 3 are still missing for a score: make train COMP=toy EXP=base" in out
+    assert "folds 0, 2 are missing" in out
+    assert 'EXP="base" FOLD=0,2 SEED=42 ARGS="--from base"' in out
     code, _, err = oofline("oof", "--comp", "toy")
     assert code == 2
     assert "folds 0, 2 missing" in err
@@ -78,7 +79,7 @@ def test_one_fold_says_what_is_missing(write_competition, oofline):
     (["train", "--comp", "toy", "--device", "cuda:9"], "CUDA GPUs"),
     (["train", "--comp", "toy", "--model", "no/such/folder"], "no/such/folder"),
     (["train", "--comp", "toy", "--metric", "f2"], "f2"),
-    (["train", "--comp", "toy", "--metric", "rmse"], "rmse"),
+    (["train", "--comp", "toy", "--metric", "rmse", "--task", "binary"], "rmse"),
     (["train", "--comp", "toy", "--text-col", "txt"], "txt"),
     (["train", "--comp", "toy", "--task", "qa"], "not supported yet"),
     (["oof", "--comp", "toy", "--exp", "nothing"], "no experiment nothing"),
@@ -94,7 +95,7 @@ def test_bad_input_is_one_line_and_exit_code_2(write_competition, oofline, argv,
     assert err.startswith("oofline: ")
     assert len(err.strip().splitlines()) == 1
     assert says in err
-    assert list(paths.output.glob("*/seed*/fold*/scores.json")) == []
+    assert not paths.output.exists()
 
 
 def test_from_takes_another_experiments_settings(write_competition, oofline):

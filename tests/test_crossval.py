@@ -1,12 +1,20 @@
 import json
+import os
+import shutil
+import signal
 
+import pandas as pd
 import pytest
 from filelock import FileLock
+from safetensors.torch import load_file, save_file
 
 from oofline import crossval
-from oofline.crossval import claim_experiment, is_done, parse_folds, parse_seeds, train_units
-from oofline.errors import ConfigError, DataError, Stopped
-from oofline.storage import read_json
+from oofline.crossval import is_done, parse_folds, parse_seeds, train_units
+from oofline.data.competition import read_competition
+from oofline.data.folds import ensure_folds
+from oofline.errors import ConfigError, DataError, OoflineError, Stopped
+from oofline.storage import read_json, write_json
+from oofline.training import fold as fold_module
 
 
 @pytest.mark.parametrize(("text", "folds"), [
@@ -63,18 +71,101 @@ def test_a_fold_that_another_process_trains_is_passed_over(
 
 def test_changed_settings_are_refused_with_the_difference(write_competition, load_settings):
     paths = write_competition()
-    claim_experiment(load_settings(paths), paths)
+    train_units(load_settings(paths, epochs=1), paths, [0], [42])
     with pytest.raises(ConfigError, match=r"lr: 0.001 there, 0.002 now.*choose another EXP") as e:
-        claim_experiment(load_settings(paths, lr=2e-3), paths)
+        train_units(load_settings(paths, epochs=1, lr=2e-3), paths, [1], [42])
     assert "\n" not in str(e.value)
     assert read_json(paths.experiment("base") / "cfg.json")["lr"] == 1e-3
 
 
 def test_runtime_settings_may_change(write_competition, load_settings):
     paths = write_competition()
-    claim_experiment(load_settings(paths), paths)
-    claim_experiment(load_settings(paths, time_limit_hours=1.0, save_minutes=1.0), paths)
+    train_units(load_settings(paths, epochs=1), paths, [0], [42])
+    changed = load_settings(paths, epochs=1, time_limit_hours=1.0, save_minutes=1.0)
+    assert train_units(changed, paths, [1], [42]) == 1
     assert read_json(paths.experiment("base") / "cfg.json")["time_limit_hours"] == 1.0
+
+
+@pytest.mark.parametrize("settings", [
+    {"metric": "f2"}, {"metric": "rmse", "task": "binary"}, {"loss": "mse"},
+    {"pooling": "last-k", "pooling_layers": 9},
+    {"max_len": 5000}, {"lr": 0.0}, {"model": "no/such/model"}, {"text_col": "txt"},
+    {"n_folds": 80}, {"device": "cuda:7"},
+])  # fmt: skip
+def test_a_wrong_setting_claims_nothing(write_competition, load_settings, settings):
+    paths = write_competition()
+    with pytest.raises(OoflineError) as error:
+        train_units(load_settings(paths, epochs=1, **settings), paths, [0], [42])
+    assert "\n" not in str(error.value)
+    assert not paths.output.exists()
+    assert train_units(load_settings(paths, epochs=1), paths, [0], [42]) == 1
+
+
+@pytest.mark.parametrize("what", ["train file", "test file", "folds.csv", "encoder"])
+def test_folds_of_other_inputs_are_never_mixed(
+    write_competition, load_settings, tmp_path, tiny_model, what
+):
+    model = shutil.copytree(tiny_model("bert"), tmp_path / "encoder")
+    paths = write_competition(model=str(model), fold_scheme="kfold")
+    cfg = load_settings(paths, epochs=1)
+    train_units(cfg, paths, [0], [42])
+    if what == "train file":  # the same ids in the same folds, other labels
+        train = pd.read_csv(paths.input / "train.csv")
+        train.assign(target=1 - train["target"]).to_csv(paths.input / "train.csv", index=False)
+        for path in paths.output.glob("folds*"):
+            path.unlink()
+    elif what == "test file":
+        test = pd.read_csv(paths.input / "test.csv")
+        test.assign(text="other").to_csv(paths.input / "test.csv", index=False)
+    elif what == "folds.csv":
+        for path in paths.output.glob("folds*"):
+            path.unlink()
+        ensure_folds(load_settings(paths, fold_seed=7), paths, read_competition(cfg, paths))
+        made = read_json(paths.folds.with_suffix(".json"))
+        made["settings"]["fold_seed"] = cfg.fold_seed
+        write_json(paths.folds.with_suffix(".json"), made)
+    else:
+        weights = load_file(model / "model.safetensors")
+        save_file({k: v + 1 for k, v in weights.items()}, model / "model.safetensors")
+    with pytest.raises(DataError, match=f"was started with another (train file and )?{what}"):
+        train_units(cfg, paths, [1], [42])
+
+
+def test_an_ensembles_name_is_taken(write_competition, load_settings):
+    paths = write_competition()
+    write_json(paths.ensemble("blend") / "scores.json", {})
+    with pytest.raises(ConfigError, match="name of an ensemble"):
+        train_units(load_settings(paths, exp="blend"), paths, [0], [42])
+
+
+def test_a_first_training_says_what_it_found_and_that_it_made_folds(
+    write_competition, load_settings, capsys
+):
+    paths = write_competition()
+    train_units(load_settings(paths, epochs=1), paths, [0], [42])
+    first = capsys.readouterr().out
+    for part in ("task: binary", "metric f1", 'column "text"', "scheme stratified", "leak audit"):
+        assert part in first
+    train_units(load_settings(paths, epochs=1), paths, [1], [42])
+    assert "leak audit" not in capsys.readouterr().out
+
+
+def test_ctrl_c_during_the_last_prediction_is_not_swallowed(
+    write_competition, load_settings, monkeypatch
+):
+    paths = write_competition()
+    result = fold_module._FoldRun.result
+
+    def interrupted(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        return result(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fold_module._FoldRun, "result", interrupted)
+        with pytest.raises(Stopped, match="while predicting seed 42 fold 2") as stop:
+            train_units(load_settings(paths, epochs=1, save_minutes=0), paths, [2], [42])
+    assert stop.value.exit_code == 130
+    assert train_units(load_settings(paths, epochs=1), paths, [2], [42]) == 1
 
 
 def test_a_changed_train_file_is_refused(write_competition, load_settings):

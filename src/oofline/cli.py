@@ -164,7 +164,9 @@ def _starting_point(kind: type, argv: Sequence[str], paths: Paths) -> str:
     if kind not in (Oof, Submission, Compare, Ensemble):
         return _option(argv, "from")
     first = _option(argv, "exps").split(",")[0]
-    name = first or _option(argv, "base") or _option(argv, "exp") or CFG.exp
+    name = first or _option(argv, "base") or _option(argv, "exp") or load_cfg(paths).exp
+    if kind is Compare and not (paths.experiment(name) / "cfg.json").exists():
+        name = next((p.parent.name for p in sorted(paths.output.glob("*/cfg.json"))), name)
     blend = paths.ensemble(name) / "scores.json"
     if blend.exists():
         name = read_json(blend)["members"][0]
@@ -205,12 +207,14 @@ def _one_line(text: str) -> str:
 
 
 def _option(argv: Sequence[str], name: str) -> str:
+    """Value of an option, the last where it is repeated; "" when it is not there."""
+    found = ""
     for index, word in enumerate(argv):
         if word == f"--{name}" and index + 1 < len(argv):
-            return argv[index + 1]
-        if word.startswith(f"--{name}="):
-            return word.split("=", 1)[1]
-    return ""
+            found = argv[index + 1]
+        elif word.startswith(f"--{name}="):
+            found = word.split("=", 1)[1]
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -229,6 +233,9 @@ def run(argv: Sequence[str], root: Path) -> int:
     except Stopped as stop:
         say(str(stop))
         return stop.exit_code
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        print(f"oofline: {error.filename}: {error.strerror}; fix that folder", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("oofline: interrupted", file=sys.stderr)
         return 130

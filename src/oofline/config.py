@@ -30,6 +30,8 @@ class CFG:
     """Text column; "" finds it by content."""
     text_template: str = ""
     """Joins columns into the text, as in "{keyword} {location} {text}"; "" uses text_col alone."""
+    target_col: str = ""
+    """Target column of train.csv; "" takes the sample's, or the only train column test lacks."""
     group_col: str = ""
     """Rows with the same value stay in one fold; "" has no groups."""
     time_col: str = ""
@@ -123,7 +125,7 @@ class CFG:
 
     # ---- evaluation and checkpoints
     evals_per_epoch: float = 1.0
-    """Evaluations per epoch; 0.5 = every second epoch. The end is always evaluated."""
+    """Evaluations per epoch on average, spread evenly, one at the end; 0.5 = every other epoch."""
     patience: int = 0
     """Stop after this many evaluations without improvement; 0 = off."""
     monitor: Literal["score", "loss"] = "score"
@@ -152,10 +154,16 @@ class CFG:
         _check_conflicts(self)
 
 
+_NOT_IN_NAMES = set('/\\@,:*?"<>|')
+
 RUNTIME_FIELDS = frozenset(
     {"device", "eval_batch_size", "time_limit_hours", "save_minutes", "wandb", "bootstrap_samples"}
 )
-"""Fields that change how a run goes but not what it computes: they may differ on resuming."""
+"""Fields that say how a run goes, not what it learns: they may differ on resuming.
+
+``device`` stands among them so that a fold can move to another GPU; where precision is "auto", a
+device of another kind computes in another number format.
+"""
 
 # field -> (lowest, highest); None = unbounded
 _RANGES: dict[str, tuple[float | None, float | None]] = {
@@ -203,7 +211,8 @@ def _check_conflicts(cfg: CFG) -> None:
         raise ConfigError("dropout acts on the backbone, which body_lr = 0 freezes: leave one out")
     for name in ("comp", "exp"):
         value = getattr(cfg, name)
-        if value != value.strip() or value in (".", "..") or set(value) & set('/\\@,:*?"<>|'):
+        empty = not value and name == "exp"
+        if empty or value != value.strip() or value.startswith(".") or set(value) & _NOT_IN_NAMES:
             raise ConfigError(f"{name} = {value!r} must be a plain folder name")
     if cfg.exp in ("ensembles", "wandb", "kernel", "ablations", "tuning"):
         raise ConfigError(f"exp = {cfg.exp!r} is a folder of the pipeline's own: choose another")

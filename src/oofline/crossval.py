@@ -1,22 +1,28 @@
 """Folds x seeds: which are left to do, and doing them one after the other."""
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from oofline.config import CFG, RUNTIME_FIELDS
+from oofline.claim import check_settings, claim_experiment, inputs_of
+from oofline.config import CFG
 from oofline.data.batches import padding_report
 from oofline.data.competition import read_competition
 from oofline.data.folds import ensure_folds
 from oofline.data.tokens import tokenize
 from oofline.errors import ConfigError, Stopped
 from oofline.models.backbone import load_tokenizer
+from oofline.models.losses import build_loss
+from oofline.models.text_model import build_model
 from oofline.progress import say
-from oofline.storage import Paths, read_json, write_json
-from oofline.training.fold import Material, train_fold
+from oofline.scoring.metrics import get_metric
+from oofline.storage import Paths
+from oofline.training.fold import train_fold
+from oofline.training.fold_files import remove_working_files
 from oofline.training.guard import Guard
+from oofline.training.material import Material
+from oofline.training.optim import parameter_groups
 from oofline.training.precision import choose_precision
 
 
@@ -48,37 +54,25 @@ def _numbers(text: str, name: str, forms: str) -> Iterator[int]:
         yield from range(int(low), int(high) + 1)
 
 
-def claim_experiment(cfg: CFG, paths: Paths) -> None:
-    """Store cfg.json in a new experiment, or check it against the one that is there.
-
-    Raises:
-        ConfigError: the experiment was started with other settings; the message lists them.
-    """
-    path = paths.experiment(cfg.exp) / "cfg.json"
-    mine = dataclasses.asdict(cfg)
-    if not path.exists():
-        write_json(path, mine)
-        return
-    stored = read_json(path)
-    names = [n for n in {**stored, **mine} if n not in RUNTIME_FIELDS]
-    differing = [
-        f"{n}: {stored.get(n, '(none)')!r} there, {mine.get(n, '(none)')!r} now"
-        for n in names
-        if stored.get(n) != mine.get(n)
-    ]
-    if differing:
-        raise ConfigError(
-            f"experiment {cfg.exp} was started with other settings ({'; '.join(differing)}): "
-            f"choose another EXP, or delete {path.parent}"
-        )
-    write_json(path, mine)
-
-
 def prepare(cfg: CFG, paths: Paths) -> Material:
-    """Read the competition, make sure of the folds, and tokenise train and test."""
+    """Read the competition, make sure of the folds, and tokenise train and test.
+
+    A new experiment is checked as a whole before anything is written: the metric, the loss, the
+    encoder and the optimizer's groups.
+    """
     competition = read_competition(cfg, paths)
-    folds, _ = ensure_folds(cfg, paths, competition)
+    for note in competition.notes:
+        say(note)
+    get_metric(competition.task.metric, competition.task.kind)
     tokenizer = load_tokenizer(cfg.model)
+    if not (paths.experiment(cfg.exp) / "cfg.json").exists():
+        build_loss(cfg, competition.task, competition.y)
+        parameter_groups(cfg, build_model(cfg, competition.task, competition.y))
+    folds, created = ensure_folds(cfg, paths, competition)
+    if created:
+        for line in folds.summary:
+            say(line)
+        say(f"made {paths.folds}; {paths.folds.with_suffix('.md')} holds the leak audit")
     train, test = (
         tokenize(paths, texts, tokenizer, cfg.max_len, cfg.truncation, name)
         for name, texts in (("train", competition.train_texts), ("test", competition.test_texts))
@@ -104,20 +98,26 @@ def train_units(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int]) -> i
 
     Raises:
         Stopped: time limit or interrupt, with a resumable state.
+        ConfigError, DataError: settings or inputs are wrong, or not those of the experiment.
     """
-    choose_precision(cfg)  # a device that is not there is refused before anything is written
+    check_settings(cfg, paths)
+    choose_precision(cfg)
     units = [(seed, fold) for seed in seeds for fold in folds]
     todo = [u for u in units if not is_done(paths.fold(cfg.exp, *u))]
-    if skipped := len(units) - len(todo):
-        say(f"{skipped} of {len(units)} folds are finished already")
+    for unit in set(units) - set(todo):
+        remove_working_files(paths.fold(cfg.exp, *unit))
+    if len(todo) < len(units):
+        say(f"{len(units) - len(todo)} of {len(units)} folds are finished already")
     if not todo:
-        claim_experiment(cfg, paths)
         return 0
     material = prepare(cfg, paths)
-    claim_experiment(cfg, paths)
+    claim_experiment(cfg, paths, inputs_of(cfg, paths, material.competition))
     guard = Guard(cfg.time_limit_hours)
     with guard.signals():
-        return sum(_train_unit(cfg, material, guard, seed, fold) for seed, fold in todo)
+        done = sum(_train_unit(cfg, material, guard, seed, fold) for seed, fold in todo)
+    if guard.interrupted:
+        raise Stopped("interrupted: every fold that was asked for is trained", guard.exit_code)
+    return done
 
 
 def _train_unit(cfg: CFG, material: Material, guard: Guard, seed: int, fold: int) -> bool:
@@ -138,9 +138,11 @@ def _train_unit(cfg: CFG, material: Material, guard: Guard, seed: int, fold: int
         say(f"seed {seed} fold {fold}: another process is training it, passed over")
         return False
     scores = result.scores
+    figures = {key: scores[key] for key in ("score", "score_best", "score_last")}
+    shown = {k: "undefined" if v is None else f"{v:.5f}" for k, v in figures.items()}
     say(
-        f"seed {seed} fold {fold}: {scores['metric']} {scores['score']:.5f} "
-        f"(best {scores['score_best']:.5f}, last {scores['score_last']:.5f}), "
+        f"seed {seed} fold {fold}: {scores['metric']} {shown['score']} "
+        f"(best {shown['score_best']}, last {shown['score_last']}), "
         f"{scores['minutes']:.1f} min, {scores['samples_per_s']:.0f} samples/s"
     )
     return True

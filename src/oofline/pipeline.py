@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
+from oofline.claim import check_inputs
 from oofline.config import CFG
-from oofline.crossval import is_done, parse_folds, parse_seeds, train_units
+from oofline.crossval import parse_folds, parse_seeds, train_units
 from oofline.data.competition import Competition, read_competition
 from oofline.data.folds import Folds, ensure_folds
-from oofline.errors import ConfigError
+from oofline.errors import ConfigError, DataError
 from oofline.kaggle.submission import make_submission
 from oofline.progress import bar, console, say
 from oofline.report.comparison import compare_forest, ensemble_weights
@@ -18,16 +19,18 @@ from oofline.report.experiment import report_experiment
 from oofline.scoring.compare import compare_experiments
 from oofline.scoring.ensemble import build_ensemble
 from oofline.scoring.metrics import get_metric
-from oofline.scoring.oof import collect
+from oofline.scoring.oof import collect, complete_seeds
 from oofline.scoring.registry import METRICS
 from oofline.scoring.stored import stored_names
 from oofline.scoring.summary import write_oof
-from oofline.storage import Paths, write_text
+from oofline.storage import Paths, sha256_of, write_text
 from oofline.tracking import sync
 
 
 def _open(cfg: CFG, paths: Paths) -> tuple[Competition, Folds]:
-    """Read the competition and its folds, saying what was found."""
+    """Read the competition and its folds, which must be there: looking at results makes none."""
+    if not paths.folds.exists():
+        raise DataError(f"{paths.folds} does not exist: make folds COMP={paths.comp}")
     competition = read_competition(cfg, paths)
     folds, _ = ensure_folds(cfg, paths, competition)
     return competition, folds
@@ -57,16 +60,22 @@ def run_train(options: Any, paths: Paths) -> None:
     cfg: CFG = options.cfg
     seeds, folds = parse_seeds(options.seed), parse_folds(options.fold, cfg.n_folds)
     done = train_units(cfg, paths, folds, seeds)
-    units = [(s, f) for s in seeds for f in range(cfg.n_folds)]
-    missing = [u for u in units if not is_done(paths.fold(cfg.exp, *u))]
-    if missing:
+    say(f"trained {done} folds of {cfg.exp}")
+    if complete := _complete_seeds(cfg, paths):
+        _score(cfg, paths, complete)
+
+
+def _complete_seeds(cfg: CFG, paths: Paths) -> list[int]:
+    """Seeds that can be scored; says of the others how to complete them."""
+    _, folds = _open(cfg, paths)
+    complete, missing = complete_seeds(paths, cfg.exp, folds.fold)
+    for seed, left in missing.items():
         say(
-            f"trained {done} folds of {cfg.exp}; {len(missing)} of {len(units)} are still missing "
-            f"for a score: make train COMP={paths.comp} EXP={cfg.exp}"
+            f"seed {seed} is not scored, folds {', '.join(map(str, left))} are missing: make train "
+            f'COMP={paths.comp} EXP="{cfg.exp}" FOLD={",".join(map(str, left))} SEED={seed} '
+            f'ARGS="--from {cfg.exp}"'
         )
-        return
-    say(f"trained {done} folds of {cfg.exp}, all {len(units)} are there")
-    _score(cfg, paths, None)
+    return complete
 
 
 def run_oof(options: Any, paths: Paths) -> None:
@@ -75,7 +84,8 @@ def run_oof(options: Any, paths: Paths) -> None:
     if not (paths.experiment(exp) / "cfg.json").exists():
         there = ", ".join(sorted(p.parent.name for p in paths.output.glob("*/cfg.json")))
         raise ConfigError(f"there is no experiment {exp} in {paths.output} (there: {there or '-'})")
-    _score(options.cfg, paths, parse_seeds(options.seed) if options.seed else None)
+    seeds = parse_seeds(options.seed) if options.seed else _complete_seeds(options.cfg, paths)
+    _score(options.cfg, paths, seeds or None)
 
 
 def _score(cfg: CFG, paths: Paths, seeds: list[int] | None) -> None:
@@ -83,6 +93,8 @@ def _score(cfg: CFG, paths: Paths, seeds: list[int] | None) -> None:
         competition, folds = _open(cfg, paths)
         task, groups = competition.task, _clusters(cfg, folds)
         ids, test_ids = competition.train_ids, competition.test_ids
+        hashes = {"train file": competition.train_sha256, "folds.csv": sha256_of(paths.folds)}
+        check_inputs(paths.experiment(cfg.exp), hashes)
         oof = collect(paths, cfg.exp, task, ids, folds.fold, test_ids, seeds)
         progress.advance()
         scores = write_oof(paths, task, oof, competition.y, groups, cfg.bootstrap_samples)
@@ -113,6 +125,11 @@ def run_ensemble(options: Any, paths: Paths) -> None:
     """``oofline ensemble``."""
     cfg: CFG = options.cfg
     members = [part.strip() for part in options.exps.split(",") if part.strip()]
+    if len(members) < 2:
+        raise ConfigError(
+            "an ensemble needs at least two members: give EXPS=base,awp, or seeds of one "
+            'experiment as "base@42,base@43"'
+        )
     name = options.name or "+".join(members).replace("@", "-")
     with bar(f"blend {name}", 2) as progress:
         competition, folds = _open(cfg, paths)

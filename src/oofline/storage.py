@@ -64,6 +64,12 @@ class Paths:
         return self.experiment(exp) / f"seed{seed}" / f"fold{fold}"
 
 
+_USERS_TO_FIX = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG,
+    errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG,
+)  # fmt: skip
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; rename it over ``path`` when the block succeeds.
@@ -75,22 +81,23 @@ def replacing(path: Path) -> Iterator[Path]:
         OoflineError: the disk is full or not writable (naming the path); what stood at ``path``
             before is unchanged.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("r+b") as handle:  # Windows syncs only what is open for writing
             os.fsync(handle.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
+        if error.errno in _USERS_TO_FIX:
             raise OoflineError(
-                f"cannot write {path}: {error.strerror}; free some space and run the same "
-                "command again, nothing finished is lost"
+                f"cannot write {path}: {error.strerror}; free space or fix the folder and "
+                "run the same command again, nothing finished is lost"
             ) from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def remove_temporaries(folder: Path) -> None:

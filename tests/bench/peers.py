@@ -30,6 +30,7 @@ class Job:
     max_len: int
     lr: float
     folder: str
+    precision: str
 
 
 def _model(job: Job) -> nn.Module:
@@ -71,7 +72,7 @@ class _Clock(TrainerCallback):
 
 
 def hf_trainer(job: Job, on_step) -> None:
-    """The Hugging Face Trainer at its best flags: bf16, length grouping, fused AdamW."""
+    """The Hugging Face Trainer at its best flags: bf16 or fp16, length grouping, fused AdamW."""
     tokenizer = AutoTokenizer.from_pretrained(job.model)
     encoded = tokenizer(job.texts, truncation=True, max_length=job.max_len)
     rows = [
@@ -82,7 +83,8 @@ def hf_trainer(job: Job, on_step) -> None:
     ]
     arguments = TrainingArguments(
         output_dir=job.folder, per_device_train_batch_size=job.batch_size, num_train_epochs=1,
-        bf16=True, train_sampling_strategy="group_by_length", optim="adamw_torch_fused",
+        bf16=job.precision == "bf16", fp16=job.precision == "fp16",
+        train_sampling_strategy="group_by_length", optim="adamw_torch_fused",
         learning_rate=job.lr, max_grad_norm=1.0, report_to=[], save_strategy="no",
         logging_steps=10, disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
     )  # fmt: skip

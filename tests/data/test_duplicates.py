@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy.sparse.csgraph import connected_components
 
+from oofline import progress
 from oofline.data import duplicates
 from oofline.data.duplicates import (
     duplicate_groups,
@@ -144,3 +145,17 @@ def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (duplicate_groups(texts, 0.8) == expected).all()
     monkeypatch.setattr(duplicates, "_CHUNK_CHARACTERS", 100)
     assert (duplicate_groups(texts, 0.8) == expected).all()
+
+
+def test_a_long_search_shows_movement(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr(duplicates, "_CHUNK", 10)
+    duplicate_groups([f"{LONG} {i * 7919}" for i in range(30)], 0.8)
+    lines = capsys.readouterr().out.splitlines()
+    signatures = [line.split()[3] for line in lines if line.startswith("near duplicates: sig")]
+    assert signatures == ["10/30", "20/30", "30/30"]
+    bands = duplicates.N_HASHES // duplicates.rows_per_band(0.8)
+    comparisons = [line.split()[3] for line in lines if line.startswith("near duplicates: comp")]
+    assert comparisons == [f"{k}/{bands}" for k in range(1, bands + 1)]

@@ -1,3 +1,4 @@
+import csv
 import gzip
 from pathlib import Path
 
@@ -91,6 +92,30 @@ def test_another_encoding_is_named_and_then_read(tmp_path: Path, text: str, enco
     assert read_table(tmp_path, "train", encoding)["text"].tolist() == [
         line.split(",")[1] for line in text.splitlines()[1:]
     ]
+
+
+def test_a_single_byte_file_is_called_by_its_usual_name(tmp_path: Path) -> None:
+    put(tmp_path, "id,text\n1,un café crème\n".encode("latin-1"))
+    message = r'it looks like cp1252 \(Latin-1\): set encoding = "cp1252"'
+    with pytest.raises(DataError, match=message):
+        read_table(tmp_path, "train")
+
+
+def test_the_limit_of_a_cell_fits_a_32_bit_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits, real = [], csv.field_size_limit
+
+    def as_on_windows(limit: int) -> int:
+        if limit > 2**31 - 1:
+            raise OverflowError("Python int too large to convert to C long")
+        limits.append(limit)
+        return real(limit)
+
+    monkeypatch.setattr(csv, "field_size_limit", as_on_windows)
+    put(tmp_path, b"id,text\n1," + b"x" * 200_000 + b"\n")
+    assert read_table(tmp_path, "train")["text"].str.len().tolist() == [200_000]
+    assert limits == [2**31 - 1]
 
 
 def test_the_line_of_the_first_bad_byte_is_named(tmp_path: Path) -> None:

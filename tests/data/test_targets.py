@@ -157,9 +157,82 @@ def test_several_targets(read: Read, write: Write, second: list, kind: str) -> N
 
 
 def test_a_sample_that_asks_for_something_else(read: Read, write: Write) -> None:
-    write(sample={"id": IDS, "score": [0] * 3})
-    with pytest.raises(DataError, match="score are not in train"):
+    write(sample={"id": IDS, "score": [0] * 3, "other": [0] * 3})
+    with pytest.raises(DataError, match="score, other are not in train"):
         read()
     write(sample={"id": IDS})
     with pytest.raises(DataError, match="no column besides the id"):
+        read()
+
+
+def test_a_target_of_another_name_than_in_the_sample(read: Read, write: Write) -> None:
+    write(sample={"id": IDS, "prediction": [0.5] * 3})
+    found = read()
+    assert (found.task.targets, found.task.outputs) == (("target",), ("target",))
+    assert (found.task.kind, found.task.asks) == ("binary", "probability")
+    assert found.y[:3].tolist() == [0, 1, 0]
+    expected = "target: target (the only train column that test lacks), submitted as sample"
+    assert any(expected in note for note in found.notes)
+
+
+def test_several_columns_that_test_lacks_need_target_col(read: Read, write: Write) -> None:
+    write(train={"annotator": [1, 2] * 20}, sample={"id": IDS, "prediction": [0] * 3})
+    with pytest.raises(DataError, match=r"2 columns \(target, annotator\).*set target_col"):
+        read()
+    assert read(group_col="annotator").task.targets == ("target",)
+    found = read(target_col="target")
+    assert found.task.targets == ("target",)
+    assert any("target_col is set" in note for note in found.notes)
+    assert read(target_col="annotator").task.labels == ("1", "2")
+
+
+def test_no_column_that_test_lacks(read: Read, write: Write) -> None:
+    write(test={"target": [1] * 3}, sample={"id": IDS, "prediction": [0] * 3})
+    with pytest.raises(DataError, match="train has no column that test lacks: set target_col"):
+        read()
+    assert read(target_col="target").task.targets == ("target",)
+
+
+def test_target_col_comes_before_the_samples_column(read: Read, write: Write) -> None:
+    write(train={"stars": [1.5, 2.5, 4.0, 3.5] * 10})
+    assert read().task.targets == ("target",)
+    assert read(target_col="target").notes == read().notes
+    found = read(target_col="stars")
+    assert (found.task.targets, found.task.kind) == (("stars",), "regression")
+
+
+def test_target_col_picks_one_of_the_samples_columns(read: Read, write: Write) -> None:
+    write(sample={"id": IDS, "usage": ["public"] * 3, "target": [0] * 3})
+    with pytest.raises(DataError, match="usage are not in train"):
+        read()
+    assert read(target_col="target").task.targets == ("target",)
+
+
+def test_target_col_names_the_holder_of_the_classes(read: Read, write: Write) -> None:
+    classes = ["b", "a", "c", "a"] * 10
+    write(
+        train={"target": classes, "copy": classes},
+        sample={"id": IDS, "a": [0.3] * 3, "b": [0.3] * 3, "c": [0.4] * 3},
+    )
+    with pytest.raises(DataError, match="exactly one train column"):
+        read()
+    assert read(target_col="copy").task.targets == ("copy",)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("targte", 'target_col: column "targte" is not in train.*"target"'),
+        ("id", "is the id column"),
+    ],
+)
+def test_a_target_col_that_cannot_be(read: Read, write: Write, name: str, message: str) -> None:
+    write()
+    with pytest.raises(ConfigError, match=message):
+        read(target_col=name)
+
+
+def test_question_answering_is_not_taken_for_a_renamed_target(read: Read, write: Write) -> None:
+    write(sample={"id": IDS, "PredictionString": ["x"] * 3})
+    with pytest.raises(ConfigError, match="extractive question answering"):
         read()

@@ -157,6 +157,15 @@ def test_rank_mean_is_refused_where_ranks_break_the_metric(kind, metric, make_ta
         check_method(make_task(kind, metric), "rank_mean")
 
 
+@pytest.mark.parametrize("metric", ["f1_macro", "f1_weighted"])
+def test_rank_mean_fits_metrics_with_a_threshold(metric, members, make_task):
+    task, (y, stack) = make_task("binary", metric), members("binary")
+    result = blend(task, y, stack**3, np.arange(len(y)) % 4, "rank_mean")
+    assert result.score > max(score(task, y, member**3) for member in stack)
+    with pytest.raises(ConfigError, match="rank_mean"):
+        check_method(make_task("multiclass", metric), "rank_mean")
+
+
 def test_bad_method_and_a_single_fold(members, make_task):
     task, (y, stack) = make_task("binary", "f1"), members("binary")
     with pytest.raises(ConfigError, match="unknown ensemble method 'stack'"):

@@ -1,10 +1,13 @@
 """Thresholds: the best one, stable, and never chosen on the rows that it labels."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from oofline.scoring.decisions import (
+    _curve,
     best_threshold,
     cross_fitted_decision,
     cross_fitted_labels,
@@ -12,7 +15,12 @@ from oofline.scoring.decisions import (
 )
 from oofline.scoring.metrics import METRICS, Metric, score
 
-SKLEARN = {"f1": f1_score, "mcc": matthews_corrcoef}
+SKLEARN = {
+    "f1": f1_score,
+    "f1_macro": partial(f1_score, average="macro"),
+    "f1_weighted": partial(f1_score, average="weighted"),
+    "mcc": matthews_corrcoef,
+}
 
 
 @pytest.mark.parametrize("name", SKLEARN)
@@ -28,6 +36,40 @@ def test_threshold_scores_within_an_error_of_brute_force(name, decimals, sample)
     assert brute.max() - error - 1e-12 <= value <= brute.max() + 1e-12
     good = cuts[brute >= brute.max() - error]
     assert good.min() <= threshold <= good.max() + 0.1
+
+
+@pytest.mark.parametrize("name", SKLEARN)
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.5, 1.0])
+def test_formulas_in_counts_equal_sklearn_at_every_cut(name, share):
+    rng = np.random.default_rng(1)
+    y, probability = (rng.random(60) < share).astype(int), rng.random(60).round(1)
+    for cut in [*np.unique(probability), -1.0]:
+        labels = (probability > cut).astype(int)
+        counts = [np.array([np.sum((y == a) & (labels == b))], dtype=np.float64)
+                  for a, b in [(1, 1), (0, 1), (1, 0), (0, 0)]]  # fmt: skip
+        value = _curve(METRICS[name], *counts)[0]
+        assert value == pytest.approx(METRICS[name].function(y, labels), abs=1e-12)
+        if set(y) | set(labels) == {0, 1}:
+            assert value == pytest.approx(SKLEARN[name](y, labels), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["f1_macro", "f1_weighted"])
+def test_a_miscalibrated_model_gains_by_its_threshold(name, make_task, sample):
+    task, (y, pred) = make_task("binary", name), sample("binary", n=400)
+    pred, fold = pred**4, np.arange(400) % 4
+    decision = cross_fitted_decision(task, y, pred, fold)
+    assert set(decision.thresholds) == {0, 1, 2, 3}
+    assert max(decision.thresholds.values()) < 0.3
+    assert SKLEARN[name](y, decision.inputs) > SKLEARN[name](y, pred[:, 0] > 0.5) + 0.02
+
+
+def test_no_row_positive_is_a_choice_too():
+    y = (np.arange(100) < 8).astype(int)
+    threshold, value = best_threshold(METRICS["f1_weighted"], y, np.full(100, 0.3))
+    assert threshold == pytest.approx(0.65)
+    assert value == pytest.approx(f1_score(y, np.zeros(100), average="weighted"))
+    threshold, _ = best_threshold(METRICS["f1_weighted"], y, np.ones(100))
+    assert threshold == 1.0
 
 
 def test_threshold_is_steadier_than_the_highest_point():
@@ -115,8 +157,12 @@ def test_cross_fitting_removes_the_optimism_of_the_threshold(make_task):
 
 @pytest.mark.parametrize(
     ("kind", "metric", "expected"),
-    [("binary", "f1", True), ("binary", "accuracy", False), ("multiclass", "mcc", False)],
-)
+    [
+        ("binary", "f1", True), ("binary", "f1_macro", True), ("binary", "f1_weighted", True),
+        ("binary", "accuracy", False), ("multiclass", "mcc", False),
+        ("multiclass", "f1_macro", False), ("multiclass", "f1_weighted", False),
+    ],
+)  # fmt: skip
 def test_only_binary_f1_and_mcc_are_thresholded(kind, metric, expected, make_task, sample):
     task, (y, pred) = make_task(kind, metric), sample(kind)
     assert is_thresholded(task) is expected

@@ -1,12 +1,16 @@
 """An ensemble on disk: its files, its page, and the members it refuses."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from oofline.errors import ConfigError, DataError
 from oofline.results import prediction_array
+from oofline.scoring import ensemble
 from oofline.scoring.blending import ranks_within
+from oofline.scoring.compare import compare_experiments
 from oofline.scoring.ensemble import build_ensemble
 from oofline.scoring.stored import load_stored
 from oofline.storage import read_json
@@ -192,3 +196,22 @@ def test_a_score_that_no_member_has_is_refused(competition):
         comp.score(exp)
     with pytest.raises(DataError, match="roc_auc is not defined"):
         build(comp)
+
+
+def test_figures_that_are_not_defined_are_null_in_valid_json(competition, monkeypatch):
+    comp = competition("binary", "roc_auc")
+    comp.y[comp.fold == 0] = 1
+    for exp in ("base", "awp"):
+        comp.train(exp)
+        comp.score(exp)
+    monkeypatch.setattr(ensemble, "interval", lambda *_: (float("nan"), float("nan")))
+    folder = build(comp, method="convex").folder
+    for name in ("scores.json", "weights.json"):
+        json.loads((folder / name).read_text(), parse_constant=lambda text: pytest.fail(text))
+    scores = read_json(folder / "scores.json")
+    assert scores["ci95"] == [None, None]
+    assert [f["score"] is None for f in scores["fold_scores"]] == [True, False, False]
+    assert "[nan, nan]" in (folder / "ensemble.md").read_text()
+    rows = (comp.ids, comp.y, comp.fold)
+    table = compare_experiments(comp.paths, comp.task, *rows, base="base", n_samples=20)
+    assert table.set_index("experiment").loc["blend", ["lo", "hi"]].isna().all()

@@ -71,7 +71,9 @@ def test_every_metric_is_covered_and_knows_its_direction():
     assert set(METRICS) >= set(BINARY) | set(MULTICLASS) | set(REGRESSION)
     lower = {name for name, m in METRICS.items() if not m.greater_is_better}
     assert lower == {"log_loss", "mse", "rmse", "mcrmse", "mae"}
-    assert {name for name, m in METRICS.items() if m.thresholded} == {"f1", "mcc"}
+    assert {name for name, m in METRICS.items() if m.thresholded} == {
+        "f1", "f1_macro", "f1_weighted", "mcc",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", METRICS)

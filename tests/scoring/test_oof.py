@@ -6,6 +6,7 @@ import pytest
 
 from oofline.errors import DataError
 from oofline.results import prediction_array
+from oofline.scoring.oof import complete_seeds
 
 
 def edit(path, change):
@@ -58,6 +59,24 @@ def test_missing_folds_are_listed_with_the_command(competition):
     )
     with pytest.raises(DataError, match=message):
         comp.collect("base")
+
+
+def test_complete_seeds_can_be_told_from_the_others(competition):
+    comp = competition("regression", "rmse", n_folds=5)
+    comp.fold[:10] = -1
+    comp.train("base", seeds=(42, 43, 7))
+    assert complete_seeds(comp.paths, "base", comp.fold) == ([7, 42, 43], {})
+    for k in (4, 1):
+        (comp.paths.fold("base", 42, k) / "scores.json").unlink()
+    comp.paths.fold("base", 50, 0).mkdir(parents=True)
+    complete, missing = complete_seeds(comp.paths, "base", comp.fold)
+    assert complete == [7, 43]
+    assert missing == {42: [1, 4], 50: [0, 1, 2, 3, 4]}
+    assert comp.collect("base", complete).seeds == (7, 43)
+    with pytest.raises(DataError, match="seed 42: folds 1, 4 missing"):
+        comp.collect("base")
+    with pytest.raises(DataError, match="holds no trained seed"):
+        complete_seeds(comp.paths, "never", comp.fold)
 
 
 def test_an_experiment_that_was_never_trained(competition):

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from oofline.errors import ConfigError, DataError
+from oofline.errors import DataError
+from oofline.scoring.compare import compare_experiments
+from oofline.scoring.ensemble import build_ensemble
 from oofline.scoring.stored import load_stored, stored_folder, stored_names
 from oofline.storage import read_json, write_json
 
@@ -47,15 +49,51 @@ def test_unknown_names_list_what_is_there(competition):
         load_stored(comp.paths, "awp@7", comp.task, comp.ids)
 
 
-def test_one_name_for_two_things_must_be_told_apart(competition):
+@pytest.fixture
+def ambiguous(competition):
+    """Experiments "a" and "blend", and an ensemble "blend" that was made before the second."""
     comp = competition("regression", "rmse")
-    comp.train("x")
-    comp.score("x")
-    write_json(comp.paths.ensemble("x") / "scores.json", {})
-    assert stored_names(comp.paths) == ["x", "ensembles/x"]
-    with pytest.raises(ConfigError, match="say ensembles/x"):
-        stored_folder(comp.paths, "x")
-    assert stored_folder(comp.paths, "ensembles/x") == comp.paths.ensemble("x")
+    for exp in ("a", "b"):
+        comp.train(exp)
+        comp.score(exp)
+    rows = (comp.ids, comp.y, comp.fold)
+    build_ensemble(comp.paths, comp.task, "blend", ["a", "b"], *rows, method="mean", n_samples=20)
+    assert stored_names(comp.paths) == ["a", "b", "blend"]
+    comp.paths.experiment("b").rename(comp.paths.experiment("blend"))
+    return comp
+
+
+def test_a_plain_name_means_the_experiment(ambiguous):
+    paths, task, ids = ambiguous.paths, ambiguous.task, ambiguous.ids
+    assert stored_names(paths) == ["a", "blend", "ensembles/blend"]
+    assert stored_folder(paths, "blend") == paths.experiment("blend")
+    assert stored_folder(paths, "ensembles/blend") == paths.ensemble("blend")
+    members = [load_stored(paths, name, task, ids) for name in stored_names(paths)]
+    assert [member.name for member in members] == stored_names(paths)
+    np.testing.assert_allclose(members[2].pred, (members[0].pred + members[1].pred) / 2)
+    assert load_stored(paths, "blend@42", task, ids).seeds == [42]
+
+
+def test_compare_takes_all_stored_names(ambiguous):
+    rows = (ambiguous.ids, ambiguous.y, ambiguous.fold)
+    table = compare_experiments(ambiguous.paths, ambiguous.task, *rows, base="a", n_samples=20)
+    assert set(table["experiment"]) == {"a", "blend", "ensembles/blend"}
+    assert table["score"].nunique() == 3
+
+
+def test_an_experiment_that_is_not_scored_is_not_mistaken_for_the_ensemble(ambiguous):
+    paths = ambiguous.paths
+    (paths.experiment("blend") / "scores.json").unlink()
+    assert stored_names(paths) == ["a", "ensembles/blend"]
+    with pytest.raises(DataError, match="experiment 'blend' is not scored yet"):
+        stored_folder(paths, "blend")
+    assert stored_folder(paths, "ensembles/blend") == paths.ensemble("blend")
+
+
+def test_an_ensemble_by_another_metric_is_made_again(ambiguous, make_task):
+    task = make_task("regression", "mae")
+    with pytest.raises(DataError, match="scored by rmse, not mae: make that ensemble again"):
+        load_stored(ambiguous.paths, "ensembles/blend", task, ambiguous.ids)
 
 
 def test_other_rows_or_another_metric_are_refused(competition):

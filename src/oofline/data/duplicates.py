@@ -11,6 +11,8 @@ from rensa import RMinHash
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from oofline.progress import bar
+
 SHINGLE = 5
 """Characters per shingle."""
 MIN_SHINGLES = 8
@@ -119,13 +121,15 @@ def _near_components(texts: list[str], threshold: float) -> np.ndarray:
     rows = rows_per_band(threshold)
     doubtful = threshold - 3 * (threshold * (1 - threshold) / N_HASHES) ** 0.5
     bands = [_hash_rows(signatures[:, i : i + rows]) for i in range(0, N_HASHES - rows + 1, rows)]
-    for band, next_band in zip(bands, bands[1:] + bands[:1], strict=True):
-        pairs = _bucket_pairs(band, next_band)
-        pairs = pairs[component[pairs[:, 0]] != component[pairs[:, 1]]]
-        pairs = pairs[_estimate(signatures, pairs) >= doubtful]
-        similar = [jaccard(texts[i], texts[j]) >= threshold for i, j in pairs.tolist()]
-        if any(similar):
-            component = _merge(component, pairs[np.asarray(similar)])
+    with bar("near duplicates: comparisons", len(bands)) as progress:
+        for band, next_band in zip(bands, bands[1:] + bands[:1], strict=True):
+            pairs = _bucket_pairs(band, next_band)
+            pairs = pairs[component[pairs[:, 0]] != component[pairs[:, 1]]]
+            pairs = pairs[_estimate(signatures, pairs) >= doubtful]
+            similar = [jaccard(texts[i], texts[j]) >= threshold for i, j in pairs.tolist()]
+            if any(similar):
+                component = _merge(component, pairs[np.asarray(similar)])
+            progress.advance()
     return component
 
 
@@ -144,14 +148,16 @@ def _signatures(texts: list[str]) -> np.ndarray:
     result = np.empty((len(texts), N_HASHES), dtype=np.uint32)
     characters = np.cumsum([len(text) for text in texts])
     start = 0
-    while start < len(texts):
-        before = characters[start - 1] if start else 0
-        end = int(np.searchsorted(characters, before + _CHUNK_CHARACTERS, side="right"))
-        end = min(max(end, start + 1), start + _CHUNK)
-        hashes, offsets = _shingle_hashes(texts[start:end])
-        matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets, N_HASHES, 42)
-        result[start:end] = np.asarray(matrix.to_rows(), dtype=np.uint32)
-        start = end
+    with bar("near duplicates: signatures", len(texts)) as progress:
+        while start < len(texts):
+            before = characters[start - 1] if start else 0
+            end = int(np.searchsorted(characters, before + _CHUNK_CHARACTERS, side="right"))
+            end = min(max(end, start + 1), start + _CHUNK)
+            hashes, offsets = _shingle_hashes(texts[start:end])
+            matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets, N_HASHES, 42)
+            result[start:end] = np.asarray(matrix.to_rows(), dtype=np.uint32)
+            progress.advance(end - start)
+            start = end
     return result
 
 

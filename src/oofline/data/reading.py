@@ -104,7 +104,7 @@ def _open_bytes(path: Path) -> gzip.GzipFile | io.BufferedReader:
 
 def _rows(path: Path, handle: TextIO) -> Iterator[list[str]]:
     """Header and rows of a csv; blank lines are skipped, every other defect has a line number."""
-    csv.field_size_limit(sys.maxsize)
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a C long, 32 bits wide on Windows
     reader = csv.reader(handle, strict=True)
     width = line = 0
     try:
@@ -152,7 +152,8 @@ def _encoding_message(path: Path, encoding: str, error: UnicodeError) -> str:
     advice = f'set encoding = "{likely}" or convert the file to UTF-8'
     if likely == encoding.lower().replace("_", "-"):
         advice = "the file is damaged there: copy it again or repair that line"
-    return f"{path} is not {encoding}{where}; it looks like {likely}: {advice}"
+    shown = "cp1252 (Latin-1)" if likely == "cp1252" else likely
+    return f"{path} is not {encoding}{where}; it looks like {shown}: {advice}"
 
 
 def guess_encoding(raw: bytes) -> str:

@@ -6,14 +6,18 @@ import numpy as np
 import pandas as pd
 
 from oofline.config import CFG
+from oofline.data.kinds import (
+    SUPPORTED,
+    as_in_sample,
+    classes_of,
+    decide_asks,
+    decide_kind,
+    refuse_missing,
+)
+from oofline.data.texts import require_column
 from oofline.errors import ConfigError, DataError
 from oofline.results import Asks, Kind, Task
 
-MAX_CLASSES = 50
-"""More distinct whole numbers than this are a regression target."""
-SUPPORTED = ("binary", "multiclass", "regression")
-
-_MISSING = {"", "nan", "na", "n/a", "null", "none", "inf", "-inf", "+inf", "infinity", "-infinity"}
 _PLURAL = {"label": "labels", "probability": "probabilities", "value": "values"}
 _USUAL_METRIC = {
     ("binary", "label"): "f1",
@@ -45,7 +49,7 @@ def read_target(
     """Infer the task from sample_submission and the target column, or take ``cfg.task``.
 
     Args:
-        cfg: gives task, metric and submission_asks.
+        cfg: gives task, metric, target_col and submission_asks.
         train: training table, all str.
         test: test table, all str.
         sample: sample_submission, all str.
@@ -64,10 +68,49 @@ def read_target(
     columns = [column for column in sample.columns if column != id_col]
     if not columns:
         raise DataError(f'sample_submission has no column besides the id column "{id_col}"')
+    if cfg.target_col:
+        require_column(cfg.target_col, train, "target_col", "train")
+        if cfg.target_col == id_col:
+            raise ConfigError(f'target_col = "{id_col}" is the id column: name the target')
     if all(column in train.columns for column in columns):
         _refuse_several(columns, train)
-        return _single_column(cfg, train, sample, columns[0], id_col)
+    if len(columns) == 1:
+        target, notes = _target_column(cfg, train, test, columns[0], id_col)
+        return _single_column(cfg, train, sample[columns[0]], target, id_col, notes)
+    if cfg.target_col in columns:
+        return _single_column(cfg, train, sample[cfg.target_col], cfg.target_col, id_col, ())
     return _column_per_class(cfg, train, test, columns, id_col)
+
+
+def _target_column(
+    cfg: CFG, train: pd.DataFrame, test: pd.DataFrame, column: str, id_col: str
+) -> tuple[str, tuple[str, ...]]:
+    """Train's target for the sample's only prediction column, with a note where names differ."""
+    target, why = cfg.target_col, "target_col is set"
+    if not target and column in train.columns:
+        return column, ()
+    if not target:
+        _refuse_questions([column], train)
+        known = {id_col, cfg.group_col, cfg.time_col, *test.columns}
+        only = [str(name) for name in train.columns if name not in known]
+        if len(only) != 1:
+            those = f"{len(only)} columns ({', '.join(only)})" if only else "no column"
+            raise DataError(
+                f'sample_submission asks for "{column}", which is not in train, and train has '
+                f"{those} that test lacks: set target_col to the one that is predicted"
+            )
+        target, why = only[0], "the only train column that test lacks"
+    if target == column:
+        return target, ()
+    return target, (f"target: {target} ({why}), submitted as sample_submission's {column}",)
+
+
+def _refuse_questions(unseen: list[str], train: pd.DataFrame) -> None:
+    if "PredictionString" in unseen or {"context", "question"} <= set(train.columns):
+        raise ConfigError(
+            f"extractive question answering (sample_submission asks for {', '.join(unseen)}; "
+            f"train has {', '.join(train.columns)}) is not supported yet"
+        )
 
 
 def _refuse_several(columns: list[str], train: pd.DataFrame) -> None:
@@ -92,15 +135,12 @@ def _column_per_class(
 ) -> Target:
     """Sample columns that are the values of one training column: probabilities per class."""
     unseen = [column for column in columns if column not in train.columns]
-    if "PredictionString" in unseen or {"context", "question"} <= set(train.columns):
-        raise ConfigError(
-            f"extractive question answering (sample_submission asks for {', '.join(unseen)}; "
-            f"train has {', '.join(train.columns)}) is not supported yet"
-        )
+    _refuse_questions(unseen, train)
     holders = [
         name
         for name in train.columns
-        if name != id_col and name not in test.columns and set(train[name]) == set(columns)
+        if (name == cfg.target_col if cfg.target_col else name not in {id_col, *test.columns})
+        and set(train[name]) == set(columns)
     ]
     if len(holders) != 1:
         raise DataError(
@@ -119,13 +159,19 @@ def _column_per_class(
 
 
 def _single_column(
-    cfg: CFG, train: pd.DataFrame, sample: pd.DataFrame, target: str, id_col: str
+    cfg: CFG,
+    train: pd.DataFrame,
+    asked: pd.Series,
+    target: str,
+    id_col: str,
+    notes: tuple[str, ...],
 ) -> Target:
-    texts = train[target].str.strip()
+    """One target column; ``asked`` is the sample's column that it is submitted in."""
+    texts, asked = train[target].str.strip(), asked.str.strip()
     numbers = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64)
-    _refuse_missing(texts, numbers, train[id_col], target, cfg)
+    refuse_missing(texts, numbers, train[id_col], target, cfg)
     numeric = bool(np.isfinite(numbers).all())
-    kind, why = _kind(cfg, target, texts, numbers if numeric else None)
+    kind, why = decide_kind(cfg, target, texts, numbers if numeric else None, asked)
     if kind == "regression":
         if cfg.submission_asks != "auto":
             raise ConfigError(
@@ -133,100 +179,12 @@ def _single_column(
                 'regression: leave it at "auto"'
             )
         task = _task(cfg, kind, target, [], "value")
-        return Target(task, numbers[:, None], (_line(task, why),))
-    labels, y = _classes(texts, numbers if numeric else None)
-    asked = sample[target].str.strip()
-    labels = _as_in_sample(labels, asked, numeric)
-    asks, reason = _asks(cfg, kind, labels, asked)
+        return Target(task, numbers[:, None], (*notes, _line(task, why)))
+    labels, y = classes_of(texts, numbers if numeric else None)
+    labels = as_in_sample(labels, asked, numeric)
+    asks, reason = decide_asks(cfg, kind, labels, asked)
     task = _task(cfg, kind, target, labels, asks)
-    return Target(task, y, (_line(task, why), *reason))
-
-
-def _refuse_missing(
-    texts: pd.Series, numbers: np.ndarray, ids: pd.Series, target: str, cfg: CFG
-) -> None:
-    """Empty cells always; NaN and infinity where the other values are numbers."""
-    finite = np.isfinite(numbers)
-    numeric = finite.any() and texts[~finite].str.casefold().isin(_MISSING).all()
-    bad = ~finite if numeric or cfg.task == "regression" else (texts == "").to_numpy()
-    if bad.any():
-        some = zip(ids[bad].iloc[:3], texts[bad].iloc[:3], strict=True)
-        examples = ", ".join(f"{row_id} ({text or 'empty'})" for row_id, text in some)
-        what = "missing, infinite or not a number"
-        raise DataError(
-            f'train: target "{target}" is {what} in {bad.sum()} row(s), ids {examples}: '
-            "repair or drop these rows"
-        )
-
-
-def _kind(cfg: CFG, target: str, texts: pd.Series, numbers: np.ndarray | None) -> tuple[Kind, str]:
-    """The kind of task and its reason; a set ``cfg.task`` must fit the values."""
-    n_distinct = len(np.unique(numbers)) if numbers is not None else texts.nunique()
-    whole = numbers is not None and bool((numbers == np.round(numbers)).all())
-    if n_distinct < 2:
-        raise DataError(f'train: target "{target}" has only one value: there is nothing to learn')
-    if cfg.task == "binary" and n_distinct != 2:
-        raise ConfigError(f'task = "binary", but {target} has {n_distinct} distinct values')
-    if cfg.task == "multiclass" and n_distinct > len(texts) / 2:
-        raise ConfigError(f'task = "multiclass", but {target} has {n_distinct} distinct values')
-    if cfg.task in SUPPORTED:
-        return cfg.task, "task is set"  # type: ignore[return-value]
-    if n_distinct == 2:
-        return "binary", f"{target} has two values"
-    if numbers is not None and not whole:
-        return "regression", f"{target} has fractional values"
-    if numbers is not None and n_distinct > MAX_CLASSES:
-        return "regression", f"{target} has {n_distinct} distinct whole numbers"
-    if numbers is None and n_distinct > max(2, len(texts) / 2):
-        raise DataError(
-            f'train: target "{target}" has {n_distinct} distinct texts in {len(texts)} rows: '
-            "that is neither a class nor a number; check sample_submission's columns"
-        )
-    note = '; read as unordered, set task = "regression" if their order matters'
-    return "multiclass", f"{target} has {n_distinct} values" + (note if whole else "")
-
-
-def _classes(texts: pd.Series, numbers: np.ndarray | None) -> tuple[list[str], np.ndarray]:
-    """Labels in class order (numbers by size, texts by alphabet) and the class of each row."""
-    if numbers is not None:
-        _, first, y = np.unique(numbers, return_index=True, return_inverse=True)
-        return texts.iloc[first].tolist(), y.astype(np.int64)
-    labels = sorted(texts.unique(), key=lambda label: (label.casefold(), label))
-    return labels, texts.map({label: k for k, label in enumerate(labels)}).to_numpy(np.int64)
-
-
-def _as_in_sample(labels: list[str], asked: pd.Series, numeric: bool) -> list[str]:
-    """Write 1.0 as 1 where sample_submission holds whole numbers."""
-    if numeric and not set(asked) <= set(labels) and asked.str.fullmatch(r"-?\d+").all():
-        return [f"{float(label):.0f}" if float(label).is_integer() else label for label in labels]
-    return labels
-
-
-def _asks(
-    cfg: CFG, kind: Kind, labels: list[str], asked: pd.Series
-) -> tuple[Asks, tuple[str, ...]]:
-    """Labels or probabilities, with a note where the sample leaves a doubt."""
-    if kind == "multiclass":
-        if cfg.submission_asks == "probability":
-            raise ConfigError(
-                f'submission_asks = "probability" needs a column per class ({", ".join(labels)}) '
-                'in sample_submission, which has one: leave it at "auto"'
-            )
-        return "label", ()
-    if cfg.submission_asks != "auto":
-        return cfg.submission_asks, ("submission_asks is set",)
-    if cfg.metric in ("roc_auc", "log_loss"):
-        return "probability", (f"submission: probabilities, as metric {cfg.metric} is set",)
-    values = pd.to_numeric(asked, errors="coerce")
-    unknown = ~asked.isin(labels)
-    if (unknown & values.notna() & (values != values.round())).any():
-        return "probability", ("submission: probabilities, as sample_submission has fractions",)
-    if (unknown & values.notna()).any():
-        return "label", (
-            f"submission: labels, though sample_submission writes {asked[unknown].iloc[0]}; set "
-            'submission_asks = "probability" if it means probabilities',
-        )
-    return "label", ()
+    return Target(task, y, (*notes, _line(task, why), *reason))
 
 
 def _task(cfg: CFG, kind: Kind, target: str, labels: list[str], asks: Asks) -> Task:

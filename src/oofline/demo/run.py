@@ -24,7 +24,8 @@ from oofline.storage import Paths, write_text
 def run_demo(options: Any, paths: Paths) -> None:
     """Split, train, score, blend, submit, and look at the truth last.
 
-    Whatever is there already is not done again.
+    Folds, fold trainings and token caches that are there are not made again; scores, pictures and
+    tables are.
     """
     started = time.monotonic()
     cfg: CFG = options.cfg

@@ -12,6 +12,7 @@ from oofline.results import Task, prediction_array
 from oofline.scoring.metrics import hard_labels
 from oofline.scoring.oof import join, read_parquet
 from oofline.scoring.stored import stored_folder
+from oofline.scoring.summary import plain
 from oofline.storage import Paths, read_json, replacing, sha256_of, write_json
 
 SUM_TOLERANCE = 1e-3
@@ -56,7 +57,7 @@ def make_submission(paths: Paths, task: Task, sample: pd.DataFrame, id_col: str,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "sha256": sha256_of(paths.submission),
     }
-    write_json(paths.submission.with_suffix(".json"), about)
+    write_json(paths.submission.with_suffix(".json"), plain(about))
     return paths.submission
 
 

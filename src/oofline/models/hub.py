@@ -52,7 +52,7 @@ def has_safetensors(folder: Path) -> bool:
 
 
 def _looks_like_path(name: str) -> bool:
-    return not name or name.startswith(("/", ".", "~")) or name.count("/") != 1 or "\\" in name
+    return not name or name.startswith(("/", ".", "~")) or name.count("/") > 1 or "\\" in name
 
 
 def _download(name: str) -> Path:

@@ -23,7 +23,7 @@ METHODS = ("auto", "mean", "rank_mean", "hill_climbing", "convex")
 rank_mean is not among them: its scale is another one, and folds that choose different methods would
 mix the two in one column.
 """
-RANK_METRICS = ("roc_auc", "f1", "mcc", "spearman")
+RANK_METRICS = ("roc_auc", "f1", "f1_macro", "f1_weighted", "mcc", "spearman")
 """Metrics that survive replacing predictions by ranks (binary ones, and Spearman's)."""
 HILL_STEPS = 50
 """Most members that hill climbing adds, with replacement."""

@@ -54,13 +54,13 @@ def _f1_by_class(y: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndar
     return f1_from_counts(tp, chosen - tp, true - tp)[occurs], true[occurs]
 
 
-@metric("f1_macro", greater_is_better=True, needs="label", kinds=CLASSES)
+@metric("f1_macro", greater_is_better=True, needs="label", kinds=CLASSES, thresholded=True)
 def f1_macro(y: np.ndarray, labels: np.ndarray) -> float:
     """Mean over classes of their F1 (classes neither true nor chosen are left out)."""
     return float(_f1_by_class(y, labels)[0].mean())
 
 
-@metric("f1_weighted", greater_is_better=True, needs="label", kinds=CLASSES)
+@metric("f1_weighted", greater_is_better=True, needs="label", kinds=CLASSES, thresholded=True)
 def f1_weighted(y: np.ndarray, labels: np.ndarray) -> float:
     """Mean of the classes' F1, weighted by their number of true rows."""
     by_class, support = _f1_by_class(y, labels)

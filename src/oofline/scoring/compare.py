@@ -213,8 +213,9 @@ def load_aligned(paths: Paths, spec: str, task: Task, ids: np.ndarray, fold: np.
 def _row(member: Stored) -> dict[str, Any]:
     """The columns that need no base; nan where scores.json says nothing."""
     scores, nan = member.scores, float("nan")
-    row = {"experiment": member.name, "score": scores["score"]}
-    row["lo"], row["hi"] = scores["ci95"]
+    figures = zip(("score", "lo", "hi"), (scores["score"], *scores["ci95"]), strict=True)
+    row: dict[str, Any] = {"experiment": member.name}
+    row |= {key: nan if value is None else value for key, value in figures}
     row |= {"diff": nan, "diff_lo": nan, "diff_hi": nan, "verdict": "base"}
     row |= {"p": nan, "rows_needed": nan}
     row |= {key: scores.get(key, nan) for key in ("fold_std", "seed_std")}

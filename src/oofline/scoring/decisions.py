@@ -1,9 +1,9 @@
 """From probabilities to labels, without looking at the rows that are scored.
 
-F1 and Matthews correlation depend on where the line between negative and positive is drawn. Drawn
-on the rows that it is scored on, the line flatters the score; so each fold's threshold is chosen on
-the other folds' out-of-fold rows (cross-fitting). The threshold chosen on all rows is for the test
-rows only.
+F1 (of the positive class, macro or weighted) and Matthews correlation depend on where the line
+between negative and positive is drawn. Drawn on the rows that it is scored on, the line flatters
+the score; so each fold's threshold is chosen on the other folds' out-of-fold rows (cross-fitting).
+The threshold chosen on all rows is for the test rows only.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,26 @@ from oofline.scoring.class_metrics import f1_from_counts, mcc_from_counts
 from oofline.scoring.metrics import Metric, get_metric, hard_labels
 
 Counts = np.ndarray
+
+
+def _f1_macro(tp: Counts, fp: Counts, fn: Counts, tn: Counts) -> np.ndarray:
+    """Mean F1 of the two classes, of those that are true or chosen somewhere."""
+    occur = np.stack([tp + fp + fn > 0, tn + fn + fp > 0])
+    by_class = np.stack([f1_from_counts(tp, fp, fn), f1_from_counts(tn, fn, fp)])
+    return (by_class * occur).sum(axis=0) / np.maximum(occur.sum(axis=0), 1)
+
+
+def _f1_weighted(tp: Counts, fp: Counts, fn: Counts, tn: Counts) -> np.ndarray:
+    """F1 of the two classes, weighted by their true rows."""
+    positive, negative = tp + fn, tn + fp
+    both = positive * f1_from_counts(tp, fp, fn) + negative * f1_from_counts(tn, fn, fp)
+    return both / (positive + negative)
+
+
 _CURVES: dict[str, Callable[[Counts, Counts, Counts, Counts], np.ndarray]] = {
     "f1": lambda tp, fp, fn, tn: f1_from_counts(tp, fp, fn),
+    "f1_macro": _f1_macro,
+    "f1_weighted": _f1_weighted,
     "mcc": mcc_from_counts,
 }
 CUTS = 200
@@ -40,7 +58,7 @@ class Decision:
 
 
 def is_thresholded(task: Task) -> bool:
-    """Whether the task's metric has a decision threshold to tune (binary F1 and MCC)."""
+    """Whether the task's metric has a decision threshold to tune (binary F1s and MCC)."""
     return task.kind == "binary" and get_metric(task.metric, task.kind).thresholded
 
 
@@ -66,15 +84,14 @@ def best_threshold(metric: Metric, y: np.ndarray, probability: np.ndarray) -> tu
     order = np.argsort(probability)[::-1]
     values, positive = probability[order], y[order]
     last = np.append(values[1:] != values[:-1], values[-1] > 0)  # last row of its probability
-    tp = np.cumsum(positive)[last].astype(np.float64)
-    fp = np.cumsum(1 - positive)[last].astype(np.float64)
-    if len(tp) == 0:  # every probability is 0
-        return 0.5, float(metric.function(y, hard_labels("binary", probability[:, None])))
+    tp = np.append(0.0, np.cumsum(positive)[last])  # the first cut is above all: no row positive
+    fp = np.append(0.0, np.cumsum(1 - positive)[last])
     n_positive = float(positive.sum())
     curve = _curve(metric, tp, fp, n_positive - tp, len(y) - n_positive - fp)
-    below = np.append(values[1:], 0.0)[last]
-    middle = (values[last] + below) / 2
-    middle = np.where(middle < values[last], middle, below)  # neighbouring floats have no middle
+    above = np.append(max(1.0, values[0]), values[last])
+    below = np.append(values[0], np.append(values[1:], 0.0)[last])
+    middle = (above + below) / 2
+    middle = np.where(middle < above, middle, below)  # neighbouring floats have no middle
     best = float(np.clip(curve.max(), 0, 1))
     good = np.flatnonzero(curve >= curve.max() - np.sqrt(best * (1 - best) / len(y)))
     chosen = good[len(good) // 2]
@@ -129,7 +146,7 @@ def cross_fitted_labels(
 ) -> tuple[np.ndarray, dict[int, float], float]:
     """Labels of a class task: (labels (n,) int64, threshold per fold, threshold for the test rows).
 
-    Thresholds are tuned for binary F1 and MCC only (see `cross_fitted_decision`); every other
+    Thresholds are tuned for binary F1s and MCC only (see `cross_fitted_decision`); every other
     metric uses 0.5, or the most probable class.
     """
     if is_thresholded(task):

@@ -104,7 +104,7 @@ def _weights(result: Ensemble) -> dict[str, Any]:
 def markdown(task: Task, result: Ensemble) -> str:
     """ensemble.md: weights, the honest and the optimistic score, and whether blending helped."""
     blended, scores, best = result.blend, result.scores, result.members[result.best]
-    lo, hi = scores["ci95"]
+    lo, hi = (float("nan") if bound is None else bound for bound in scores["ci95"])
     folds = list(blended.fold_weights)
     header = ["member", f"{task.metric} alone", "weight", *(f"fold {k}" for k in folds)]
     lines = [

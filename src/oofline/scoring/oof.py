@@ -118,16 +118,45 @@ def _seeds_there(paths: Paths, exp: str) -> list[int]:
     return sorted(int(name) for name in names)
 
 
+def complete_seeds(
+    paths: Paths, exp: str, fold: np.ndarray
+) -> tuple[list[int], dict[int, list[int]]]:
+    """Which seeds of an experiment can be scored.
+
+    Args:
+        paths: of the competition.
+        exp: experiment name.
+        fold: (N,) fold of each row; -1 = in no fold.
+
+    Returns:
+        The seeds of which every fold is done, ascending (what `collect` takes as ``seeds``), and
+        for each other seed that has a folder its missing folds, ascending.
+
+    Raises:
+        DataError: no seed has a folder.
+    """
+    fold = np.asarray(fold)
+    folds = [int(k) for k in np.unique(fold[fold >= 0])]
+    missing = {seed: _missing(paths, exp, seed, folds) for seed in _seeds_there(paths, exp)}
+    complete = [seed for seed, todo in missing.items() if not todo]
+    return complete, {seed: todo for seed, todo in missing.items() if todo}
+
+
+def _missing(paths: Paths, exp: str, seed: int, folds: list[int]) -> list[int]:
+    """The folds without scores.json."""
+    return [k for k in folds if not (paths.fold(exp, seed, k) / "scores.json").is_file()]
+
+
 def _refuse_missing(paths: Paths, exp: str, seeds: list[int], folds: list[int]) -> None:
-    """Raise DataError naming every fold without scores.json and the command that trains it."""
+    """Raise DataError naming every fold that is not done and the command that trains it."""
     missing = []
     for seed in seeds:
-        todo = [k for k in folds if not (paths.fold(exp, seed, k) / "scores.json").is_file()]
+        todo = ",".join(map(str, _missing(paths, exp, seed, folds)))
         if todo:
-            plural = "folds" if len(todo) > 1 else "fold"
+            plural = "folds" if "," in todo else "fold"
             missing.append(
-                f"seed {seed}: {plural} {', '.join(map(str, todo))} missing: run `make train "
-                f"COMP={paths.comp} EXP={exp} FOLD={','.join(map(str, todo))} SEED={seed}`"
+                f"seed {seed}: {plural} {todo.replace(',', ', ')} missing: run `make train "
+                f"COMP={paths.comp} EXP={exp} FOLD={todo} SEED={seed}`"
             )
     if missing:
         raise DataError(f"experiment {exp!r} is not complete: " + "; ".join(missing))

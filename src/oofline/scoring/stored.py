@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from oofline.errors import ConfigError, DataError
+from oofline.errors import DataError
 from oofline.results import Task, prediction_array
 from oofline.scoring.oof import join, read_parquet
 from oofline.storage import Paths, read_json
@@ -44,32 +44,41 @@ class Stored:
 
 
 def stored_names(paths: Paths) -> list[str]:
-    """Names of all scored experiments, then ensembles, each in alphabetical order."""
-    ready = [f.parent for f in sorted(paths.output.glob("*/scores.json"))]
-    blends = [f.parent for f in sorted(paths.ensemble("x").parent.glob("*/scores.json"))]
-    taken = {f.name for f in ready}
-    return [f.name for f in ready] + [ENSEMBLES * (f.name in taken) + f.name for f in blends]
+    """Names of all scored experiments, then ensembles, each in alphabetical order.
+
+    An ensemble whose name is an experiment's too is told apart by the prefix `ENSEMBLES`; every
+    name is one that `stored_folder` takes.
+    """
+    ready = [f.parent.name for f in sorted(paths.output.glob("*/scores.json"))]
+    blends = [f.parent.name for f in sorted(paths.ensemble("x").parent.glob("*/scores.json"))]
+    return ready + [ENSEMBLES * _is_experiment(paths, name) + name for name in blends]
+
+
+def _is_experiment(paths: Paths, name: str) -> bool:
+    """Whether an experiment of that name is scored or was at least started."""
+    folder = paths.experiment(name)
+    return "/" not in name and ((folder / "scores.json").is_file() or any(folder.glob("seed*")))
 
 
 def stored_folder(paths: Paths, name: str) -> Path:
-    """Folder of a scored experiment or ensemble.
+    """Folder of a scored experiment or ensemble; where both have the name, the experiment's.
+
+    Args:
+        paths: of the competition.
+        name: "awp", "blend", or "ensembles/blend" for the ensemble whatever else has its name.
 
     Raises:
         DataError: there is none of that name (those there are listed), or it is not scored yet.
-        ConfigError: an experiment and an ensemble have this name.
     """
-    ensemble = paths.ensemble(name.removeprefix(ENSEMBLES))
-    experiment = paths.experiment(name)
-    is_ensemble = (ensemble / "scores.json").is_file()
-    is_experiment = "/" not in name and (experiment / "scores.json").is_file()
-    if is_experiment and is_ensemble:
-        raise ConfigError(f"{name!r} is an experiment and an ensemble: say {ENSEMBLES}{name}")
-    if is_experiment or is_ensemble:
-        return experiment if is_experiment else ensemble
-    if "/" not in name and experiment.is_dir() and any(experiment.glob("seed*")):
+    experiment, ensemble = paths.experiment(name), paths.ensemble(name.removeprefix(ENSEMBLES))
+    if _is_experiment(paths, name):
+        if (experiment / "scores.json").is_file():
+            return experiment
         raise DataError(
             f"experiment {name!r} is not scored yet: run `make oof COMP={paths.comp} EXP={name}`"
         )
+    if (ensemble / "scores.json").is_file():
+        return ensemble
     there = ", ".join(stored_names(paths)) or "nothing scored yet"
     raise DataError(f"{paths.output} has no experiment or ensemble {name!r}; there: {there}")
 
@@ -90,9 +99,10 @@ def load_stored(paths: Paths, spec: str, task: Task, ids: np.ndarray) -> Stored:
     folder = stored_folder(paths, name)
     scores = read_json(folder / "scores.json")
     if scores.get("metric") != task.metric:
+        again = f"run `make oof COMP={paths.comp} EXP={name}` again"
+        again = again if _is_experiment(paths, name) else "make that ensemble again"
         raise DataError(
-            f"{name!r} was scored by {scores.get('metric')}, not {task.metric}: run `make oof "
-            f"COMP={paths.comp} EXP={name}` again"
+            f"{name!r} was scored by {scores.get('metric')}, not {task.metric}: {again}"
         )
     oof_frames = _by_seed(folder / "oof.parquet", seed)
     test_frames = _by_seed(folder / "test.parquet", seed)

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from oofline.config import CFG
+from oofline.errors import OoflineError
 from oofline.models.text_model import TextModel
 from oofline.models.weights import read_tensors, write_tensors
+from oofline.progress import say
 from oofline.results import Task
 from oofline.scoring.metrics import get_metric, score
 from oofline.training.plan import Plan
@@ -42,6 +44,14 @@ class Evaluator:
         self.greater = get_metric(task.metric, task.kind).greater_is_better
         self.seconds = 0.0
 
+    def expected_seconds(self) -> float:
+        """How long the next evaluation will take: as the last one, or guessed from training."""
+        progress = self.progress
+        if self.seconds or not progress.rows_trained:
+            return self.seconds
+        per_row = (progress.seconds - progress.eval_seconds) / progress.rows_trained
+        return 0.5 * per_row * len(self.y_valid)  # forward alone is a third of a training step
+
     def due(self, plan: Plan) -> bool:
         """Whether the plan wants an evaluation here that has not been made."""
         step = self.progress.step
@@ -51,6 +61,11 @@ class Evaluator:
         """Predict the validation rows, score them, and act on the result."""
         started = time.perf_counter()
         result = self.predict_valid()
+        if not np.isfinite(result.pred).all():
+            raise OoflineError(
+                f"predictions are not finite at step {self.progress.step}: training diverged; "
+                "lower lr, lengthen warmup_fraction, or use precision = fp32"
+            )
         value = score(self.task, self.y_valid, result.pred)
         monitored = -result.loss if self.cfg.monitor == "loss" else value
         if self.cfg.monitor == "score" and not self.greater:
@@ -65,13 +80,17 @@ class Evaluator:
     def apply_checkpoint_rule(self) -> None:
         """Give the model the weights that the rule chose; "last" leaves it as it is."""
         if self.cfg.checkpoint == "best" and self.progress.best_step != self.progress.step:
-            self.model.load_state_dict(read_tensors(self.folder / "best.safetensors")[0])
+            self.model.load_state_dict(read_tensors(self._best(self.progress.best_step))[0])
         if self.cfg.checkpoint == "average" and len(self.progress.snapshots) > 1:
             self._load_average()
 
     def _note(self, result: Predicted, monitored: float) -> None:
+        """Remember the predictions, and the best; a score that is undefined is never a gain."""
         progress = self.progress
         progress.last_eval = progress.step
+        if np.isnan(monitored):
+            say(f"{self.task.metric} is undefined on these validation rows at step {progress.step}")
+            monitored = float("-inf")
         better = progress.best_step < 0 or monitored > progress.best_value
         best = result.pred if better or self.predictions is None else self.predictions.best
         self.predictions = Predictions(result.pred, best)
@@ -79,10 +98,19 @@ class Evaluator:
             progress.best_value, progress.best_step = monitored, progress.step
             progress.evals_without_gain = 0
             if self.cfg.checkpoint == "best":
-                write_tensors(self.folder / "best.safetensors", self.model.state_dict(), {})
-        else:
+                write_tensors(self._best(progress.step), self.model.state_dict(), {})
+        elif monitored > float("-inf"):
             progress.evals_without_gain += 1
             progress.stopped = 0 < self.cfg.patience <= progress.evals_without_gain
+
+    def _best(self, step: int) -> Path:
+        return self.folder / f"best{step}.safetensors"
+
+    def drop_former_bests(self) -> None:
+        """Delete weights that no saved state refers to any more; call it after saving one."""
+        for path in self.folder.glob("best*.safetensors"):
+            if path != self._best(self.progress.best_step):
+                path.unlink()
 
     def _snapshot(self, step: int) -> Path:
         return self.folder / f"snapshot{step}.safetensors"

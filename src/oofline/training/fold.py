@@ -1,29 +1,26 @@
 """One fold from start (or from where it was killed) to its files."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from oofline.config import CFG
-from oofline.data.competition import Competition
-from oofline.data.folds import Folds
-from oofline.data.tokens import Tokens
+from oofline.errors import OoflineError, Stopped
 from oofline.models.losses import build_loss
 from oofline.models.text_model import build_model
 from oofline.progress import bar, say
 from oofline.results import FoldResult
 from oofline.scoring.metrics import get_metric, score
-from oofline.storage import Paths, remove_temporaries
+from oofline.storage import remove_temporaries
 from oofline.techniques import build_techniques
 from oofline.tracking import Tracker, fold_tracker
 from oofline.training.evaluation import Evaluator
 from oofline.training.fold_files import fold_interval, write_fold
 from oofline.training.guard import Guard
 from oofline.training.keeper import Keeper
+from oofline.training.material import Material
 from oofline.training.optim import build_optimizer, rates
 from oofline.training.plan import make_plan
 from oofline.training.precision import choose_precision
@@ -33,27 +30,6 @@ from oofline.training.speed import keep_freed_memory
 from oofline.training.state import Predictions, Progress, load_state, save_state
 from oofline.training.step import StepMaker, TrainData
 from oofline.training.trainer import Trainer
-
-
-@dataclass(frozen=True)
-class Material:
-    """What all folds and seeds share.
-
-    Attributes:
-        paths: of the competition.
-        competition: tables, task and targets.
-        folds: which row validates where.
-        tokenizer: saved beside each model.
-        train_tokens: of the n training rows.
-        test_tokens: of the test rows.
-    """
-
-    paths: Paths
-    competition: Competition
-    folds: Folds
-    tokenizer: PreTrainedTokenizerBase
-    train_tokens: Tokens
-    test_tokens: Tokens
 
 
 def train_fold(cfg: CFG, material: Material, seed: int, fold: int, guard: Guard) -> FoldResult:
@@ -67,9 +43,15 @@ def train_fold(cfg: CFG, material: Material, seed: int, fold: int, guard: Guard)
         OoflineError: a loss is not finite, or a file cannot be written.
     """
     with fold_tracker(cfg, material.paths, seed, fold) as tracker:
-        run = _FoldRun(cfg, material, seed, fold, guard, tracker)
-        run.train()
-        result = run.result()
+        try:
+            run = _FoldRun(cfg, material, seed, fold, guard, tracker)
+            run.train()
+            result = run.result()
+        except torch.OutOfMemoryError as error:  # smaller batches were tried where they help
+            raise OoflineError(
+                "out of GPU memory: model and optimizer do not fit; take a smaller model, or "
+                "close what else uses the GPU"
+            ) from error
         write_fold(run.folder, run.task, material.tokenizer, run.model, result)
         tracker.summary(result.scores)
     return result
@@ -134,8 +116,9 @@ class _FoldRun:
             self.unit_seed,
         )  # fmt: skip
         progress = self.evaluator.progress
-        pulse = Pulse(progress, self._report_steps)
+        pulse = Pulse(progress, self._report_steps, scaled=self.scaler.is_enabled())
         keeper = Keeper(self.guard, pulse, self._save, self.cfg.save_minutes, self.name)
+        self._between = lambda: keeper.leave_if_out_of_time(0.0)
         with bar(self.name, self.plan.total_steps, progress.step) as self.bar:
             Trainer(
                 self.cfg, self.plan, steps, self.optimizer, self.scaler, self.techniques,
@@ -143,8 +126,19 @@ class _FoldRun:
             ).run()  # fmt: skip
         test_share = len(self.material.test_tokens) / max(1, len(self.valid_rows))
         keeper.leave_if_out_of_time(
-            self.evaluator.seconds * (test_share + 1), ", trained but not yet predicted on test"
+            self.evaluator.expected_seconds() * (test_share + 1),
+            ", trained but not yet predicted on test",
         )
+        self._between = self._leave_without_saving
+
+    def _leave_without_saving(self) -> None:
+        """The checkpoint rule may have changed the weights: the last state must stay as it is."""
+        if self.guard.must_stop(0.0):
+            raise Stopped(
+                f"{self.guard.reason} while predicting {self.name}; the same command goes on from "
+                "its last saved state",
+                self.guard.exit_code,
+            )
 
     def result(self) -> FoldResult:
         """Apply the checkpoint rule, predict the test rows, and score."""
@@ -160,7 +154,7 @@ class _FoldRun:
         with bar(f"{self.name} test", len(test_rows)) as progress:
             test = predict(
                 self.model, self.material.test_tokens, test_rows, self.precision,
-                self.cfg.eval_batch_size, progress=progress,
+                self.cfg.eval_batch_size, progress=progress, between=self._between,
             ).pred  # fmt: skip
         return FoldResult(
             self.fold, self.seed, folds.ids[self.valid_rows], valid, predictions.last,
@@ -195,7 +189,7 @@ class _FoldRun:
     def _predict_valid(self) -> Predicted:
         return predict(
             self.model, self.material.train_tokens, self.valid_rows, self.precision,
-            self.cfg.eval_batch_size, self.labels, self.loss_function,
+            self.cfg.eval_batch_size, self.labels, self.loss_function, between=self._between,
         )  # fmt: skip
 
     def _save(self) -> None:
@@ -203,6 +197,7 @@ class _FoldRun:
             self._state_file, self.evaluator.progress, self.evaluator.predictions, self.model,
             self.optimizer, self.scaler, self.techniques,
         )  # fmt: skip
+        self.evaluator.drop_former_bests()
 
     def _report_steps(self, reading: Reading) -> None:
         progress = self.evaluator.progress

@@ -10,6 +10,7 @@ from oofline.models.text_model import TextModel, save_model
 from oofline.results import FoldResult, Task, prediction_frame
 from oofline.scoring.intervals import bootstrap_ci, strata_of
 from oofline.scoring.metrics import score
+from oofline.scoring.summary import plain
 from oofline.storage import replacing, write_json
 
 
@@ -34,10 +35,15 @@ def write_fold(
     write_frame(folder / "oof.parquet", valid)
     write_frame(folder / "test.parquet", test)
     write_frame(folder / "history.csv", pd.DataFrame(result.history))
-    write_json(folder / "scores.json", result.scores)
-    for pattern in ("state.safetensors", "best.safetensors", "snapshot*.safetensors"):
+    write_json(folder / "scores.json", plain(result.scores))
+    remove_working_files(folder)
+
+
+def remove_working_files(folder: Path) -> None:
+    """Delete what only an unfinished fold needs."""
+    for pattern in ("state.safetensors", "best*.safetensors", "snapshot*.safetensors"):
         for leftover in folder.glob(pattern):
-            leftover.unlink()
+            leftover.unlink(missing_ok=True)
 
 
 def write_frame(path: Path, frame: pd.DataFrame) -> None:

@@ -1,5 +1,7 @@
 """Predictions in row order, whatever order the batches were in."""
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,8 +9,9 @@ import torch
 
 from oofline.data.batches import collate, sorted_batches
 from oofline.data.tokens import Tokens
+from oofline.errors import OoflineError
 from oofline.models.text_model import TextModel
-from oofline.progress import Bar
+from oofline.progress import Bar, say
 from oofline.training.precision import Precision
 from oofline.training.step import LossFunction
 
@@ -30,9 +33,11 @@ class Predicted:
 def predict(
     model: TextModel, tokens: Tokens, rows: np.ndarray, precision: Precision, batch_size: int,
     labels: torch.Tensor | None = None, loss_function: LossFunction | None = None,
-    progress: Bar | None = None,
+    progress: Bar | None = None, between: Callable[[], None] = lambda: None,
 ) -> Predicted:  # fmt: skip
     """Predict ``rows`` of ``tokens`` in evaluation mode; the model's mode is put back.
+
+    A batch that does not fit into the GPU's memory is halved, and those after it.
 
     Args:
         model: the model.
@@ -43,26 +48,60 @@ def predict(
         labels: labels of all rows of ``tokens``, for the loss.
         loss_function: (logits, labels) -> mean loss.
         progress: advanced by the number of rows of each batch.
+        between: called before each batch; may raise to stop.
     """
     training = model.training
     model.eval()
-    multiple = 8 if precision.device.type == "cuda" else 1
-    batches = sorted_batches(tokens.lengths[rows], batch_size)
-    parts, loss = [], torch.zeros((), device=precision.device)
+    left = sorted_batches(tokens.lengths[rows], batch_size)[::-1]
+    parts: list[tuple[np.ndarray, torch.Tensor]] = []
+    loss = torch.zeros((), device=precision.device)
     try:
-        for positions in batches:
-            ids, mask = collate(tokens, rows[positions], precision.device, multiple)
-            with precision.autocast():
-                logits = model(ids, mask)
-            parts.append(model.predictions(logits).double())
-            if labels is not None and loss_function is not None:
-                target = labels[torch.from_numpy(rows[positions])].to(precision.device)
-                loss += loss_function(logits, target) * (len(positions) / len(rows))
+        while left:
+            between()
+            positions = left.pop()
+            target = None if labels is None else labels[torch.from_numpy(rows[positions])]
+            found = None
+            with contextlib.suppress(torch.OutOfMemoryError):
+                found = _forward(model, tokens, rows[positions], precision, target, loss_function)
+            if found is None:
+                left = _halved([*left, positions], precision)
+                continue
+            parts.append((positions, found[0]))
+            loss += found[1] * (len(positions) / len(rows))
             if progress is not None:
                 progress.advance(len(positions))
     finally:
         model.train(training)
     pred = np.empty((len(rows), model.output.out_features))
-    if batches:
-        pred[np.concatenate(batches)] = torch.cat(parts).cpu().numpy()
+    if parts:  # read from the device in one go: reading each batch would make a GPU wait
+        order = np.concatenate([positions for positions, _ in parts])
+        pred[order] = torch.cat([part for _, part in parts]).double().cpu().numpy()
     return Predicted(pred, float(loss) if labels is not None else float("nan"))
+
+
+def _forward(
+    model: TextModel, tokens: Tokens, rows: np.ndarray, precision: Precision,
+    target: torch.Tensor | None, loss_function: LossFunction | None,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """Predictions (B, T) and mean loss () of one batch, on the device."""
+    multiple = 8 if precision.device.type == "cuda" else 1
+    ids, mask = collate(tokens, rows, precision.device, multiple)
+    with precision.autocast():
+        logits = model(ids, mask)
+    loss = torch.zeros((), device=precision.device)
+    if target is not None and loss_function is not None:
+        loss = loss_function(logits, target.to(precision.device))
+    return model.predictions(logits), loss
+
+
+def _halved(batches: list[np.ndarray], precision: Precision) -> list[np.ndarray]:
+    """All batches cut in two; an error when the one that failed was a single row."""
+    if len(batches[-1]) == 1:
+        raise OoflineError(
+            "out of GPU memory with one row per forward pass: lower max_len, or take a smaller "
+            "model"
+        )
+    if precision.device.type == "cuda":
+        torch.cuda.empty_cache()
+    say(f"out of memory while predicting: batches of {len(batches[-1])} rows are halved")
+    return [half for batch in batches for half in np.array_split(batch, 2) if len(half)]

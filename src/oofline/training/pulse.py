@@ -38,10 +38,13 @@ class Pulse:
     Args:
         progress: its running loss is kept up to date.
         report: takes each reading.
+        scaled: a loss scaler skips steps whose gradient overflows, so those are not an error.
     """
 
-    def __init__(self, progress: Progress, report: Callable[[Reading], None]) -> None:
-        self._progress, self._report = progress, report
+    def __init__(
+        self, progress: Progress, report: Callable[[Reading], None], scaled: bool = False
+    ) -> None:
+        self._progress, self._report, self._scaled = progress, report, scaled
         self._pending: list[tuple[int, list[np.ndarray], Tensor, Tensor]] = []
         self._rows = 0
         self._started = time.perf_counter()
@@ -64,28 +67,34 @@ class Pulse:
         """Read what was added, report it and forget it.
 
         Raises:
-            OoflineError: a loss is not finite; names the step and the rows of its batch.
+            OoflineError: a loss or a gradient is not finite; names the step and the rows.
         """
         if not self._pending:
             return
-        losses = torch.stack([entry[2] for entry in self._pending]).double().cpu().numpy()
-        for (step, parts, _, _), loss in zip(self._pending, losses, strict=True):
+        pairs = torch.stack([torch.stack([e[2].double(), e[3].double()]) for e in self._pending])
+        losses, norms = pairs.cpu().numpy().T
+        for (step, parts, _, _), loss, norm in zip(self._pending, losses, norms, strict=True):
             if not np.isfinite(loss):
-                rows = ", ".join(str(row) for row in np.concatenate(parts)[:16])
-                raise OoflineError(
-                    f"the loss is {loss} at optimizer step {step} (training rows {rows}): lower "
-                    "lr, lengthen warmup_fraction, or use precision = fp32"
-                )
+                raise OoflineError(_bad(f"the loss is {loss}", step, parts))
+            if not np.isfinite(norm) and not self._scaled:
+                raise OoflineError(_bad(f"the gradient's norm is {norm}", step, parts))
         speed = self._rows / (time.perf_counter() - self._started)
-        norm = float(self._pending[-1][3])
         self._progress.loss_sum += float(losses.sum())
         self._progress.loss_count += len(losses)
-        self._report(Reading(float(losses.mean()), norm, speed))
+        self._report(Reading(float(losses.mean()), float(norms[-1]), speed))
         self.restart()
 
     def restart(self) -> None:
         """Begin a new stretch; time that went by (an evaluation, a save) does not count."""
         self._pending, self._rows, self._started = [], 0, time.perf_counter()
+
+
+def _bad(what: str, step: int, parts: list[np.ndarray]) -> str:
+    rows = ", ".join(str(row) for row in np.concatenate(parts)[:16])
+    return (
+        f"{what} at optimizer step {step} (training rows {rows}): lower lr, lengthen "
+        "warmup_fraction, or use precision = fp32"
+    )
 
 
 def peak_memory_mb(device: torch.device) -> float:

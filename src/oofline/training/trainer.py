@@ -67,7 +67,7 @@ class Trainer:
         while True:
             if self.evaluator.due(self.plan):
                 self.pulse.flush()
-                self.keeper.leave_if_out_of_time(self.evaluator.seconds)
+                self.keeper.leave_if_out_of_time(self.evaluator.expected_seconds())
                 self.evaluator.evaluate()
                 self.pulse.restart()
             if self.progress.stopped or self.progress.step >= self.plan.total_steps:

@@ -1,0 +1,31 @@
+"""What all folds and seeds of an experiment share."""
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from oofline.data.competition import Competition
+from oofline.data.folds import Folds
+from oofline.data.tokens import Tokens
+from oofline.storage import Paths
+
+
+@dataclass(frozen=True)
+class Material:
+    """What all folds and seeds share.
+
+    Attributes:
+        paths: of the competition.
+        competition: tables, task and targets.
+        folds: which row validates where.
+        tokenizer: saved beside each model.
+        train_tokens: of the n training rows.
+        test_tokens: of the test rows.
+    """
+
+    paths: Paths
+    competition: Competition
+    folds: Folds
+    tokenizer: PreTrainedTokenizerBase
+    train_tokens: Tokens
+    test_tokens: Tokens
