@@ -1,4 +1,5 @@
 import io
+from types import SimpleNamespace
 
 from rich.console import Console
 
@@ -17,6 +18,14 @@ def test_without_a_terminal_a_bar_is_plain_lines(capsys, monkeypatch):
     assert "seed 1 fold 0: 4/4" in out
     assert "\x1b" not in out
     assert "\r" not in out
+
+
+def test_time_left_counts_only_what_was_done_since_the_start(capsys, monkeypatch):
+    clock = iter([0.0, 100.0, 100.0])
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with progress.bar("resumed", 300, start=100) as bar:
+        bar.advance(100)
+    assert "resumed: 200/300  (100 s left)" in capsys.readouterr().out
 
 
 def test_plain_lines_are_not_more_than_needed(capsys):

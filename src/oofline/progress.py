@@ -27,11 +27,11 @@ def say(text: str) -> None:
 class Bar:
     """One bar: ``advance`` it, with figures to show beside it."""
 
-    def __init__(self, title: str, total: int, progress: Progress | None) -> None:
-        self.title, self.total, self.done = title, total, 0
+    def __init__(self, title: str, total: int, progress: Progress | None, start: int = 0) -> None:
+        self.title, self.total, self.done, self.start = title, total, start, start
         self._progress = progress
         self._task: TaskID | None = (
-            progress.add_task(title, total=total, note="") if progress else None
+            progress.add_task(title, total=total, completed=start, note="") if progress else None
         )
         self._started = self._printed = time.monotonic()
 
@@ -46,7 +46,7 @@ class Bar:
         elif time.monotonic() - self._printed >= PLAIN_SECONDS:
             self._printed = time.monotonic()
             elapsed = self._printed - self._started
-            left = elapsed / max(1, self.done) * (self.total - self.done)
+            left = elapsed / max(1, self.done - self.start) * (self.total - self.done)
             say(f"{self.title}: {self.done}/{self.total} {note} ({left:.0f} s left)")
 
 
@@ -60,9 +60,7 @@ def bar(title: str, total: int, start: int = 0) -> Iterator[Bar]:
         start: units that were done before (a resumed run).
     """
     if _active or not Console(file=sys.stdout).is_terminal:
-        result = Bar(title, total, _active[-1] if _active else None)
-        result.done = start
-        yield result
+        yield Bar(title, total, _active[-1] if _active else None, start)
         return
     columns = (
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
@@ -71,9 +69,6 @@ def bar(title: str, total: int, start: int = 0) -> Iterator[Bar]:
     with Progress(*columns, console=Console(file=sys.stdout), transient=True) as progress:
         _active.append(progress)
         try:
-            result = Bar(title, total, progress)
-            if start:
-                result.advance(start)
-            yield result
+            yield Bar(title, total, progress, start)
         finally:
             _active.remove(progress)
