@@ -11,11 +11,11 @@ def test_without_a_terminal_a_bar_is_plain_lines(capsys, monkeypatch):
     with progress.bar("seed 1 fold 0", 4) as bar:
         bar.advance(2, loss=0.12345)
         progress.say("a line between")
-        bar.advance(2)
+        bar.advance(2)  # the last figures are shown again
     out = capsys.readouterr().out
     assert "seed 1 fold 0: 2/4 loss 0.1235" in out
     assert "a line between" in out
-    assert "seed 1 fold 0: 4/4" in out
+    assert "seed 1 fold 0: 4/4 loss 0.1235" in out
     assert "\x1b" not in out
     assert "\r" not in out
 
@@ -25,7 +25,7 @@ def test_time_left_counts_only_what_was_done_since_the_start(capsys, monkeypatch
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     with progress.bar("resumed", 300, start=100) as bar:
         bar.advance(100)
-    assert "resumed: 200/300  (100 s left)" in capsys.readouterr().out
+    assert "resumed: 200/300 (100 s left)" in capsys.readouterr().out
 
 
 def test_plain_lines_are_not_more_than_needed(capsys):

@@ -29,7 +29,7 @@ class Bar:
 
     def __init__(self, title: str, total: int, progress: Progress | None, start: int = 0) -> None:
         self.title, self.total, self.done, self.start = title, total, start, start
-        self._progress = progress
+        self._progress, self._note = progress, ""
         self._task: TaskID | None = (
             progress.add_task(title, total=total, completed=start, note="") if progress else None
         )
@@ -38,16 +38,16 @@ class Bar:
     def advance(self, n: int = 1, **figures: float) -> None:
         """Move on by ``n`` units; ``figures`` are shown by name (four significant digits)."""
         self.done += n
-        note = " ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        if figures:
+            self._note = " ".join(f"{name} {value:.4g}" for name, value in figures.items())
         if self._progress is not None and self._task is not None:
-            self._progress.advance(self._task, n)
-            if note:
-                self._progress.update(self._task, note=note)
+            self._progress.update(self._task, advance=n, note=self._note)
         elif time.monotonic() - self._printed >= PLAIN_SECONDS:
             self._printed = time.monotonic()
             elapsed = self._printed - self._started
             left = elapsed / max(1, self.done - self.start) * (self.total - self.done)
-            say(f"{self.title}: {self.done}/{self.total} {note} ({left:.0f} s left)")
+            note = f" {self._note}" if self._note else ""
+            say(f"{self.title}: {self.done}/{self.total}{note} ({left:.0f} s left)")
 
 
 @contextlib.contextmanager
