@@ -10,8 +10,8 @@ from oofline.models.text_model import TextModel, save_model
 from oofline.results import FoldResult, Task, prediction_frame
 from oofline.scoring.intervals import bootstrap_ci, strata_of
 from oofline.scoring.metrics import score
-from oofline.scoring.summary import plain
-from oofline.storage import replacing, write_json
+from oofline.scoring.summary import plain, write_frame
+from oofline.storage import write_json, write_text
 
 
 def write_fold(
@@ -32,9 +32,9 @@ def write_fold(
     test = prediction_frame(
         task, result.test_ids, result.seed, result.fold, pred=result.test_pred
     )  # fmt: skip
-    write_frame(folder / "oof.parquet", valid)
-    write_frame(folder / "test.parquet", test)
-    write_frame(folder / "history.csv", pd.DataFrame(result.history))
+    write_frame(folder / "oof.parquet", [valid])
+    write_frame(folder / "test.parquet", [test])
+    write_text(folder / "history.csv", pd.DataFrame(result.history).to_csv(index=False))
     write_json(folder / "scores.json", plain(result.scores))
     remove_working_files(folder)
 
@@ -44,15 +44,6 @@ def remove_working_files(folder: Path) -> None:
     for pattern in ("state.safetensors", "best*.safetensors", "snapshot*.safetensors"):
         for leftover in folder.glob(pattern):
             leftover.unlink(missing_ok=True)
-
-
-def write_frame(path: Path, frame: pd.DataFrame) -> None:
-    """Write a frame as parquet or csv, by the name's ending, in one step."""
-    with replacing(path) as temporary:
-        if path.suffix == ".parquet":
-            frame.to_parquet(temporary, index=False)
-        else:
-            frame.to_csv(temporary, index=False)
 
 
 def fold_interval(task: Task, y: np.ndarray, pred: np.ndarray, n_samples: int) -> list[float]:
