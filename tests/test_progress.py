@@ -35,12 +35,34 @@ def test_plain_lines_are_not_more_than_needed(capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_the_log_file_holds_every_line_once_its_folder_is_there(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "output" / "oofline.log"
+    progress.log_to(path)
+    progress.say("before the folder")
+    assert not path.parent.exists()
+    path.parent.mkdir()
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    with progress.bar("train", 2) as bar:
+        bar.advance(loss=0.5)
+    progress.log_line("error: to the file only")
+    progress.log_to(None)
+    progress.say("not logged")
+    lines = path.read_text().splitlines()
+    assert [line[20:] for line in lines] == [
+        "before the folder", "train: 1/2 loss 0.5 (0 s left)", "error: to the file only",
+    ]  # fmt: skip
+    assert "to the file only" not in capsys.readouterr().out
+
+
 def test_in_a_terminal_a_live_bar_with_lines_above(monkeypatch):
     screen = io.StringIO()
     monkeypatch.setattr(
         progress, "Console",
         lambda **kwargs: Console(file=screen, force_terminal=True, width=100),
     )  # fmt: skip
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    logged = []
+    monkeypatch.setattr(progress._log, "write", logged.append)
     with progress.bar("tokenize train", 8, start=4) as bar:
         bar.advance(2, speed=3.0)
         progress.say("[brackets] stay as they are")
@@ -52,6 +74,7 @@ def test_in_a_terminal_a_live_bar_with_lines_above(monkeypatch):
     assert "speed 3" in text
     assert "[brackets] stay as they are" in text
     assert "inner" in text
+    assert any(line.startswith("tokenize train: 6/8 speed 3") for line in logged)
     assert progress._active == []
 
 

@@ -14,7 +14,7 @@ import tyro
 
 from oofline.config import CFG
 from oofline.errors import ConfigError, OoflineError, Stopped
-from oofline.progress import say
+from oofline.progress import log_line, log_to, say
 from oofline.sources import field_names, load_cfg, nearest
 from oofline.storage import Paths, read_json
 
@@ -226,9 +226,11 @@ def run(argv: Sequence[str], root: Path) -> int:
     """Run one verb below a project folder; returns the exit code."""
     try:
         function, options, paths = parse(argv, root)
+        log_to(paths.output / "oofline.log" if paths.comp else None)
         function(options, paths)
     except OoflineError as error:
         print(f"oofline: {error}", file=sys.stderr)
+        log_line(f"error: {error}")
         return 2
     except Stopped as stop:
         say(str(stop))

@@ -1,17 +1,51 @@
-"""Live bars in a terminal, plain lines everywhere else."""
+"""Live bars in a terminal, plain lines everywhere else, and always in the log file."""
 
 import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 PLAIN_SECONDS = 10.0
-"""Without a terminal, a bar prints a line at most this often."""
+"""A bar prints (without a terminal) and logs a line at most this often."""
 
 _active: list[Progress] = []
+
+
+class _Log:
+    """Appends lines to a file once its folder exists: a refused command makes no folder."""
+
+    def __init__(self) -> None:
+        self.restart(None)
+
+    def restart(self, path: Path | None) -> None:
+        self.path = path
+        self._waiting: list[str] = []
+
+    def write(self, text: str) -> None:
+        if self.path is None:
+            return
+        self._waiting.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        if self.path.parent.is_dir():
+            with contextlib.suppress(OSError), self.path.open("a", encoding="utf-8") as handle:
+                handle.writelines(self._waiting)
+            self._waiting.clear()
+
+
+_log = _Log()
+
+
+def log_to(path: Path | None) -> None:
+    """From now on, append every line to this file as well, with the time; None stops that."""
+    _log.restart(path)
+
+
+def log_line(text: str) -> None:
+    """Append a line to the log file only (see `log_to`)."""
+    _log.write(text)
 
 
 def console() -> Console:
@@ -20,7 +54,8 @@ def console() -> Console:
 
 
 def say(text: str) -> None:
-    """Print one line, above a live bar where there is one."""
+    """Print one line, above a live bar where there is one, and log it."""
+    _log.write(text)
     console().print(text, markup=False, highlight=False)
 
 
@@ -42,12 +77,13 @@ class Bar:
             self._note = " ".join(f"{name} {value:.4g}" for name, value in figures.items())
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, advance=n, note=self._note)
-        elif time.monotonic() - self._printed >= PLAIN_SECONDS:
-            self._printed = time.monotonic()
-            elapsed = self._printed - self._started
-            left = elapsed / max(1, self.done - self.start) * (self.total - self.done)
+        now = time.monotonic()
+        if now - self._printed >= PLAIN_SECONDS:
+            self._printed = now
+            left = (now - self._started) / max(1, self.done - self.start) * (self.total - self.done)
             note = f" {self._note}" if self._note else ""
-            say(f"{self.title}: {self.done}/{self.total}{note} ({left:.0f} s left)")
+            line = f"{self.title}: {self.done}/{self.total}{note} ({left:.0f} s left)"
+            _log.write(line) if self._progress is not None else say(line)
 
 
 @contextlib.contextmanager
