@@ -14,7 +14,7 @@ from oofline.data.folds import Folds, ensure_folds
 from oofline.errors import ConfigError, DataError
 from oofline.kaggle.submission import make_submission
 from oofline.progress import bar, console, say
-from oofline.report.comparison import compare_forest, ensemble_weights
+from oofline.report.comparison import compare_forest, comparison_text, ensemble_weights
 from oofline.report.experiment import report_experiment
 from oofline.scoring.compare import compare_experiments
 from oofline.scoring.ensemble import build_ensemble
@@ -174,7 +174,9 @@ def run_compare(options: Any, paths: Paths) -> None:
         )  # fmt: skip
         progress.advance()
     better = "higher" if _greater(competition) else "lower"
-    print_frame(frame, f"{paths.comp}: OOF {competition.task.metric}, {better} is better")
+    print_frame(
+        comparison_text(frame), f"{paths.comp}: OOF {competition.task.metric}, {better} is better"
+    )
     path = paths.output / "compare.csv"
     write_text(path, frame.to_csv(index=False))
     picture = path.with_suffix(".png")

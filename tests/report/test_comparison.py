@@ -6,7 +6,12 @@ import pandas as pd
 import pytest
 from matplotlib.colors import same_color
 
-from oofline.report.comparison import compare_forest, ensemble_weights, oof_vs_private
+from oofline.report.comparison import (
+    compare_forest,
+    comparison_text,
+    ensemble_weights,
+    oof_vs_private,
+)
 from oofline.report.style import BLUE, DARK, GREY, RED
 
 
@@ -103,3 +108,21 @@ def test_ensemble_weights_and_their_spread_over_folds(tmp_path, drawn):
     assert names[0] == "base  0.8000"
     assert names[1] == "x" * 27 + "…  0.7900"
     assert "convex" in ax.get_title("left")
+
+
+def test_the_terminal_table_joins_intervals_and_leaves_unknown_cells_empty():
+    nan = float("nan")
+    frame = pd.DataFrame(
+        {
+            "experiment": ["awp", "base"], "score": [0.81, 0.8], "lo": [0.8, 0.79],
+            "hi": [0.82, 0.81], "diff": [0.01, nan], "diff_lo": [0.001, nan],
+            "diff_hi": [0.02, nan], "verdict": ["better", "base"], "fold_std": [0.004, None],
+            "seeds": ["42,43", "42"], "minutes": [12.34, 5.0], "samples_per_s": [280.4, nan],
+        }
+    )  # fmt: skip
+    shown = comparison_text(frame)
+    assert shown.iloc[0].tolist() == [
+        "awp", "0.81000", "0.8000 .. 0.8200", "+0.01000", "+0.0010 .. +0.0200", "better", "0.0040",
+        "42,43", "12.3", "280",
+    ]  # fmt: skip
+    assert shown.iloc[1][["difference", "its 95 %", "fold sd", "rows/s"]].tolist() == [""] * 4

@@ -1,4 +1,4 @@
-"""Pictures that hold several results beside each other."""
+"""Pictures and tables that hold several results beside each other."""
 
 from pathlib import Path
 
@@ -124,3 +124,37 @@ def ensemble_weights(result: Ensemble, path: Path) -> Path:
         labels = ["for the test rows", "for each fold, from the other folds"]
         fig.legend([bars.patches[0], dots[0]], labels, loc="outside lower center", ncols=2)
     return path
+
+
+def comparison_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table of `compare_experiments` as a terminal can show it: intervals in one cell.
+
+    Args:
+        frame: one row per experiment, best first.
+
+    Returns:
+        Text cells; what is not known is empty. ``p``, ``rows_needed`` and ``seed_std`` stay in
+        compare.csv.
+    """
+    return pd.DataFrame(
+        {
+            "experiment": frame["experiment"],
+            "score": _cells(frame, "{score:.5f}"),
+            "95 %": _cells(frame, "{lo:.4f} .. {hi:.4f}"),
+            "difference": _cells(frame, "{diff:+.5f}"),
+            "its 95 %": _cells(frame, "{diff_lo:+.4f} .. {diff_hi:+.4f}"),
+            "verdict": frame["verdict"],
+            "fold sd": _cells(frame, "{fold_std:.4f}"),
+            "seeds": frame["seeds"],
+            "minutes": _cells(frame, "{minutes:.1f}"),
+            "rows/s": _cells(frame, "{samples_per_s:.0f}"),
+        }
+    )
+
+
+def _cells(frame: pd.DataFrame, template: str) -> list[str]:
+    """The template filled from each row; empty where a value is missing."""
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    names = [part.split(":")[0] for part in template.split("{")[1:]]
+    complete = [all(row[name] is not None for name in names) for row in rows]
+    return [template.format(**row) if ok else "" for row, ok in zip(rows, complete, strict=True)]
