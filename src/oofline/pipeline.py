@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from rich import box
 from rich.table import Table
 
 from oofline.claim import check_inputs
@@ -190,10 +191,13 @@ def _greater(competition: Competition) -> bool:
 
 def print_frame(frame: pd.DataFrame, title: str) -> None:
     """Print a table; floats with five digits, or fewer where they are large."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
     for name in frame.columns:
         numeric = pd.api.types.is_numeric_dtype(frame[name])
-        table.add_column(str(name), justify="right" if numeric else "left", overflow="fold")
+        wraps = name in ("experiment", "verdict", "case", "tasks", "scores")
+        side: Any = "right" if numeric else "left"
+        cut: Any = "fold" if name == "experiment" else "ellipsis"
+        table.add_column(str(name), justify=side, overflow=cut, no_wrap=not wraps, min_width=8)
     for row in frame.itertuples(index=False):
         table.add_row(*[_cell(value) for value in row])
     console().print(table)

@@ -122,7 +122,7 @@ def test_the_terminal_table_joins_intervals_and_leaves_unknown_cells_empty():
     )  # fmt: skip
     shown = comparison_text(frame)
     assert shown.iloc[0].tolist() == [
-        "awp", "0.81000", "0.8000 .. 0.8200", "+0.01000", "+0.0010 .. +0.0200", "better", "0.0040",
+        "awp", "0.81000", "0.8000, 0.8200", "+0.01000", "+0.0010, +0.0200", "better", "0.0040",
         "42,43", "12.3", "280",
     ]  # fmt: skip
     assert shown.iloc[1][["difference", "its 95 %", "fold sd", "rows/s"]].tolist() == [""] * 4

@@ -140,9 +140,9 @@ def comparison_text(frame: pd.DataFrame) -> pd.DataFrame:
         {
             "experiment": frame["experiment"],
             "score": _cells(frame, "{score:.5f}"),
-            "95 %": _cells(frame, "{lo:.4f} .. {hi:.4f}"),
+            "95 %": _cells(frame, "{lo:.4f}, {hi:.4f}"),
             "difference": _cells(frame, "{diff:+.5f}"),
-            "its 95 %": _cells(frame, "{diff_lo:+.4f} .. {diff_hi:+.4f}"),
+            "its 95 %": _cells(frame, "{diff_lo:+.4f}, {diff_hi:+.4f}"),
             "verdict": frame["verdict"],
             "fold sd": _cells(frame, "{fold_std:.4f}"),
             "seeds": frame["seeds"],
@@ -154,7 +154,9 @@ def comparison_text(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _cells(frame: pd.DataFrame, template: str) -> list[str]:
     """The template filled from each row; empty where a value is missing."""
-    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
     names = [part.split(":")[0] for part in template.split("{")[1:]]
-    complete = [all(row[name] is not None for name in names) for row in rows]
-    return [template.format(**row) if ok else "" for row, ok in zip(rows, complete, strict=True)]
+    values = frame[names].to_numpy(dtype=np.float64)
+    return [
+        template.format(**dict(zip(names, row, strict=True))) if np.isfinite(row).all() else ""
+        for row in values
+    ]
