@@ -197,7 +197,8 @@ def print_frame(frame: pd.DataFrame, title: str) -> None:
         wraps = name in ("experiment", "verdict", "case", "tasks", "scores")
         side: Any = "right" if numeric else "left"
         cut: Any = "fold" if name == "experiment" else "ellipsis"
-        table.add_column(str(name), justify=side, overflow=cut, no_wrap=not wraps, min_width=8)
+        width = 10 if wraps else 1
+        table.add_column(str(name), justify=side, overflow=cut, no_wrap=not wraps, min_width=width)
     for row in frame.itertuples(index=False):
         table.add_row(*[_cell(value) for value in row])
     console().print(table)

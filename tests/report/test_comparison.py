@@ -125,4 +125,4 @@ def test_the_terminal_table_joins_intervals_and_leaves_unknown_cells_empty():
         "awp", "0.81000", "0.8000, 0.8200", "+0.01000", "+0.0010, +0.0200", "better", "0.0040",
         "42,43", "12.3", "280",
     ]  # fmt: skip
-    assert shown.iloc[1][["difference", "its 95 %", "fold sd", "rows/s"]].tolist() == [""] * 4
+    assert shown.iloc[1][["diff", "its 95 %", "fold sd", "rows/s"]].tolist() == [""] * 4

@@ -141,12 +141,12 @@ def comparison_text(frame: pd.DataFrame) -> pd.DataFrame:
             "experiment": frame["experiment"],
             "score": _cells(frame, "{score:.5f}"),
             "95 %": _cells(frame, "{lo:.4f}, {hi:.4f}"),
-            "difference": _cells(frame, "{diff:+.5f}"),
+            "diff": _cells(frame, "{diff:+.5f}"),
             "its 95 %": _cells(frame, "{diff_lo:+.4f}, {diff_hi:+.4f}"),
             "verdict": frame["verdict"],
             "fold sd": _cells(frame, "{fold_std:.4f}"),
             "seeds": frame["seeds"],
-            "minutes": _cells(frame, "{minutes:.1f}"),
+            "min": _cells(frame, "{minutes:.1f}"),
             "rows/s": _cells(frame, "{samples_per_s:.0f}"),
         }
     )
