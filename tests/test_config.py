@@ -2,8 +2,9 @@ import dataclasses
 
 import pytest
 
-from oofline.config import _RANGES, CFG, RUNTIME_FIELDS
+from oofline.config import CFG, RUNTIME_FIELDS
 from oofline.errors import ConfigError
+from oofline.limits import RANGES
 from oofline.report.settings import field_docs, settings_markdown, settings_text
 
 
@@ -20,7 +21,7 @@ def test_every_number_has_a_range():
         for f in dataclasses.fields(CFG)
         if f.type in (int, float, float | None) and f.name != "fold_seed"
     }
-    assert numbers == set(_RANGES)
+    assert numbers == set(RANGES)
 
 
 @pytest.mark.parametrize(("name", "value"), [

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from oofline.errors import ConfigError
+from oofline.limits import check_conflicts, check_ranges
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,10 @@ class CFG:
     """Learning rate of the pooling and the output layer; None = lr."""
     layer_decay: float = 1.0
     """Learning rate of each layer relative to the one above it; 1 = off."""
+    group_lrs: str = ""
+    """Peak rates of single groups, as in "embeddings=0, layer.6=1e-5, head=1e-3"; "" = none."""
+    group_decays: str = ""
+    """Weight decay of single groups, as in "embeddings=0, head=0.1"; "" = none."""
     weight_decay: float = 0.01
     """AdamW decay, never on biases and norms; 0 = off."""
     adam_beta1: float = 0.9
@@ -122,6 +126,42 @@ class CFG:
     """Largest gradient norm; 0 = off."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """"auto": bf16 where the hardware has it, fp16 with GradScaler on older GPUs, else fp32."""
+
+    # ---- techniques (all off by default)
+    awp_last_epochs: int = 0
+    """Adversarial weight perturbation (Wu 2020) in this many last epochs; 0 = off."""
+    awp_start_score: float | None = None
+    """AWP from the evaluation on that reaches this score; None = by epochs alone."""
+    awp_lr: float = 1e-2
+    """AWP: length of the perturbation relative to each matrix (1e-2 in the paper)."""
+    awp_eps: float = 1e-2
+    """AWP: largest change of a weight relative to its size; 0 = no clamp."""
+    awp_mode: Literal["add", "replace"] = "add"
+    """AWP: add the adversarial gradient to the clean one, or take its place (the paper)."""
+    fgm_eps: float = 0.0
+    """Fast gradient method (Miyato 2017): length of the step on the word embeddings; 0 = off."""
+    fgm_last_epochs: int = 0
+    """FGM in this many last epochs; 0 = in all, or as fgm_start_score says."""
+    fgm_start_score: float | None = None
+    """FGM from the evaluation on that reaches this score; None = by epochs alone."""
+    sift_lambda: float = 0.0
+    """SiFT (He 2021): weight of the divergence under perturbed normalised embeddings; 0 = off."""
+    sift_lr: float = 1e-4
+    """SiFT: length of the ascent step per token, in units of normalised embeddings."""
+    sift_noise: float = 1e-2
+    """SiFT: standard deviation of the noise that the ascent starts from."""
+    rdrop_alpha: float = 0.0
+    """R-Drop (Liang 2021): weight of the divergence between two dropout masks; 0 = off."""
+    mixout_p: float = 0.0
+    """Mixout (Lee 2020): probability of going back to the pretrained weight; 0 = off."""
+    mixout_mask: Literal["column", "element"] = "column"
+    """Mixout: one mask per input column (the paper), or per weight (mixconnect)."""
+    ema_decay: float = 0.0
+    """Predict with an exponential moving average of the weights; 0 = off, 0.99 to 0.9999."""
+    reinit_layers: int = 0
+    """Re-initialise this many top layers (Zhang 2021); 0 = off."""
+    freeze_layers: int = 0
+    """Freeze the embeddings and this many lowest layers; 0 = off."""
 
     # ---- evaluation and checkpoints
     evals_per_epoch: float = 1.0
@@ -150,11 +190,9 @@ class CFG:
     """Resamples behind every confidence interval."""
 
     def __post_init__(self) -> None:
-        _check_ranges(self)
-        _check_conflicts(self)
+        check_ranges(self)
+        check_conflicts(self)
 
-
-_NOT_IN_NAMES = set('/\\@,:*?"<>|')
 
 RUNTIME_FIELDS = frozenset(
     {"device", "eval_batch_size", "time_limit_hours", "save_minutes", "wandb", "bootstrap_samples"}
@@ -164,55 +202,3 @@ RUNTIME_FIELDS = frozenset(
 ``device`` stands among them so that a fold can move to another GPU; where precision is "auto", a
 device of another kind computes in another number format.
 """
-
-# field -> (lowest, highest); None = unbounded
-_RANGES: dict[str, tuple[float | None, float | None]] = {
-    "n_folds": (2, None), "fold_bins": (2, None), "near_duplicates": (0, 1),
-    "max_len": (4, None), "pooling_layers": (1, None), "dropout": (0, 0.99),
-    "dropout_samples": (1, None), "dropout_sample_p": (0, 0.99), "label_smoothing": (0, 0.99),
-    "huber_delta": (1e-9, None), "epochs": (1, None), "batch_size": (1, None),
-    "accumulation": (1, None), "lr": (0, 1), "body_lr": (0, 1), "head_lr": (0, 1),
-    "layer_decay": (1e-3, 1), "weight_decay": (0, None), "adam_beta1": (0, 0.99999),
-    "adam_beta2": (0, 0.999999), "adam_eps": (0, None), "warmup_fraction": (0, 1),
-    "cosine_cycles": (1, None), "clip_norm": (0, None), "evals_per_epoch": (1e-3, None),
-    "patience": (0, None), "average_last": (1, None), "eval_batch_size": (1, None),
-    "time_limit_hours": (0, None), "save_minutes": (0, None), "bootstrap_samples": (10, None),
-}  # fmt: skip
-
-
-def _check_ranges(cfg: CFG) -> None:
-    for name, (lowest, highest) in _RANGES.items():
-        value = getattr(cfg, name)
-        if value is None:
-            continue
-        if not ((lowest is None or value >= lowest) and (highest is None or value <= highest)):
-            bounds = f"at least {lowest:g}" if highest is None else f"{lowest:g} to {highest:g}"
-            raise ConfigError(f"{name} = {value} is out of range: use {bounds}")
-
-
-def _check_conflicts(cfg: CFG) -> None:
-    if cfg.dropout_samples > 1 and cfg.dropout_sample_p == 0:
-        raise ConfigError(
-            f"dropout_samples = {cfg.dropout_samples} with dropout_sample_p = 0 draws the same "
-            "mask every time: set dropout_sample_p (0.1 to 0.5) or dropout_samples = 1"
-        )
-    if cfg.fold_scheme in ("group", "stratified-group") and not cfg.group_col:
-        raise ConfigError(f'fold_scheme = "{cfg.fold_scheme}" needs group_col')
-    if cfg.fold_scheme == "time" and not cfg.time_col:
-        raise ConfigError('fold_scheme = "time" needs time_col')
-    if cfg.patience > max(1, cfg.epochs * cfg.evals_per_epoch):
-        raise ConfigError(
-            f"patience = {cfg.patience} can never act: {cfg.epochs} epochs x "
-            f"{cfg.evals_per_epoch:g} evaluations; lower patience or raise evals_per_epoch"
-        )
-    if cfg.cosine_cycles > 1 and cfg.schedule != "cosine":
-        raise ConfigError(f'cosine_cycles = {cfg.cosine_cycles} acts only with schedule = "cosine"')
-    if cfg.dropout is not None and cfg.dropout > 0 and cfg.body_lr == 0:
-        raise ConfigError("dropout acts on the backbone, which body_lr = 0 freezes: leave one out")
-    for name in ("comp", "exp"):
-        value = getattr(cfg, name)
-        empty = not value and name == "exp"
-        if empty or value != value.strip() or value.startswith(".") or set(value) & _NOT_IN_NAMES:
-            raise ConfigError(f"{name} = {value!r} must be a plain folder name")
-    if cfg.exp in ("ensembles", "wandb", "kernel", "ablations", "tuning"):
-        raise ConfigError(f"exp = {cfg.exp!r} is a folder of the pipeline's own: choose another")

@@ -13,12 +13,15 @@ from oofline.crossval import prepare, train_units
 from oofline.errors import OoflineError
 from oofline.models.losses import Loss
 from oofline.models.text_model import TextModel, load_model
+from oofline.results import Task
 from oofline.scoring.metrics import score
 from oofline.storage import read_json
 from oofline.techniques import Technique, build_techniques
 from oofline.training import fold as fold_module
 from oofline.training.precision import choose_precision
 from oofline.training.predict import predict
+
+BINARY = Task("binary", ("y",), ("0", "1"), ("y",), "f1", "label")
 
 
 class Recorder(Technique):
@@ -27,6 +30,7 @@ class Recorder(Technique):
     name = "recorder"
 
     def __init__(self, extra=0.0, attack=None):
+        super().__init__()
         self.calls, self.extra, self.attack = [], extra, attack
         self.counter = torch.zeros(1)
 
@@ -69,7 +73,7 @@ def train(write_competition, load_settings, monkeypatch):
     def run(exp="a", techniques=(), kind="regression", **settings):
         if "paths" not in made:
             made["paths"] = write_competition(kind, n=66)
-        monkeypatch.setattr(fold_module, "build_techniques", lambda cfg: list(techniques))
+        monkeypatch.setattr(fold_module, "build_techniques", lambda cfg, task: list(techniques))
         cfg = load_settings(made["paths"], exp=exp, **settings)
         train_units(cfg, made["paths"], [0], [42])
         return made["paths"].fold(exp, 42, 0), made["paths"], cfg
@@ -78,7 +82,7 @@ def train(write_competition, load_settings, monkeypatch):
 
 
 def test_default_settings_build_no_technique():
-    assert build_techniques(CFG()) == []
+    assert build_techniques(CFG(), BINARY) == []
 
 
 def test_hooks_run_in_order_once_a_window(train):

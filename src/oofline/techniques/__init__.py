@@ -1,15 +1,20 @@
-"""Layer 2: one file per technique, plugged into the training loop by four hooks."""
+"""Layer 2: one file per technique, plugged into the training loop by its hooks."""
 
 from oofline.config import CFG
+from oofline.results import Task
 from oofline.techniques.base import StepView, Technique
 
-__all__ = ["StepView", "Technique", "build_techniques"]
+__all__ = ["TECHNIQUES", "StepView", "Technique", "build_techniques"]
+
+TECHNIQUES: tuple[type[Technique], ...] = ()
+"""Every technique, in the order in which they act."""
 
 
-def build_techniques(cfg: CFG) -> list[Technique]:
+def build_techniques(cfg: CFG, task: Task) -> list[Technique]:
     """The techniques that the settings switch on, in the order in which they act.
 
     A technique whose strength is 0 is absent, so the loop never asks whether one is on; the
     default settings build an empty list.
     """
-    return []
+    built = (technique.from_cfg(cfg, task) for technique in TECHNIQUES)
+    return [technique for technique in built if technique is not None]

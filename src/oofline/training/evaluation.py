@@ -1,5 +1,6 @@
 """What happens at an evaluation: score, best weights, patience, snapshots."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,16 +32,19 @@ class Evaluator:
         progress: updated in place.
         predictions: of a resumed state, or None.
         report: takes the history row of each evaluation.
+        view: context in which the model holds the weights that predict and are kept.
     """
 
     def __init__(
         self, cfg: CFG, task: Task, model: TextModel, predict_valid: Callable[[], Predicted],
         y_valid: np.ndarray, folder: Path, progress: Progress, predictions: Predictions | None,
         report: Callable[[dict[str, float]], None],
+        view: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
     ) -> None:  # fmt: skip
         self.cfg, self.task, self.model = cfg, task, model
         self.predict_valid, self.y_valid, self.folder = predict_valid, y_valid, folder
         self.progress, self.predictions, self.report = progress, predictions, report
+        self.view = view
         self.greater = get_metric(task.metric, task.kind).greater_is_better
         self.seconds = 0.0
 
@@ -60,6 +64,15 @@ class Evaluator:
     def evaluate(self) -> None:
         """Predict the validation rows, score them, and act on the result."""
         started = time.perf_counter()
+        with self.view():
+            loss, value = self._score_and_keep()
+        self.seconds = time.perf_counter() - started
+        self.progress.seconds += self.seconds
+        self.progress.eval_seconds += self.seconds
+        self._add_history(loss, value)
+
+    def _score_and_keep(self) -> tuple[float, float]:
+        """Validation loss and score; the weights that the checkpoint rule needs are written."""
         result = self.predict_valid()
         if not np.isfinite(result.pred).all():
             raise OoflineError(
@@ -72,10 +85,7 @@ class Evaluator:
             monitored = -value
         self._note(result, monitored)
         self._keep_snapshot()
-        self.seconds = time.perf_counter() - started
-        self.progress.seconds += self.seconds
-        self.progress.eval_seconds += self.seconds
-        self._add_history(result.loss, value)
+        return result.loss, value
 
     def apply_checkpoint_rule(self) -> None:
         """Give the model the weights that the rule chose; "last" leaves it as it is."""

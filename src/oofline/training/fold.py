@@ -1,5 +1,6 @@
 """One fold from start (or from where it was killed) to its files."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from oofline.scoring.metrics import get_metric, score
 from oofline.storage import remove_temporaries
 from oofline.techniques import build_techniques
 from oofline.tracking import Tracker, fold_tracker
+from oofline.training.alive import check_alive, copies_of, evaluating, liveness
 from oofline.training.evaluation import Evaluator
 from oofline.training.fold_files import fold_interval, write_fold
 from oofline.training.guard import Guard
@@ -46,13 +48,14 @@ def train_fold(cfg: CFG, material: Material, seed: int, fold: int, guard: Guard)
         try:
             run = _FoldRun(cfg, material, seed, fold, guard, tracker)
             run.train()
-            result = run.result()
+            with run.view():
+                result = run.result()
+                write_fold(run.folder, run.task, material.tokenizer, run.model, result)
         except torch.OutOfMemoryError as error:  # smaller batches were tried where they help
             raise OoflineError(
                 "out of GPU memory: model and optimizer do not fit; take a smaller model, or "
                 "close what else uses the GPU"
             ) from error
-        write_fold(run.folder, run.task, material.tokenizer, run.model, result)
         tracker.summary(result.scores)
     return result
 
@@ -81,7 +84,7 @@ class _FoldRun:
         y = self.material.competition.y
         self.model = build_model(self.cfg, self.task, y[self.train_rows])
         self.loss_function = build_loss(self.cfg, self.task, y[self.train_rows])
-        self.techniques = build_techniques(self.cfg)
+        self.techniques = build_techniques(self.cfg, self.task)
         for technique in self.techniques:
             technique.prepare(self.model)
         self.model.to(self.precision.device)
@@ -105,25 +108,30 @@ class _FoldRun:
         y_valid = self.material.competition.y[self.valid_rows]
         return Evaluator(
             self.cfg, self.task, self.model, self._predict_valid, y_valid, self.folder, progress,
-            predictions, self._report_evaluation,
+            predictions, self._report_evaluation, self.view,
         )  # fmt: skip
+
+    def view(self) -> contextlib.AbstractContextManager[None]:
+        """The model as it predicts and is saved (an average of weights, say)."""
+        return evaluating(self.techniques, self.model)
 
     def train(self) -> None:
         """Run the loop, then leave in time if predicting the test rows no longer fits."""
         data = TrainData(self.material.train_tokens, self.labels, self.train_rows)
         steps = StepMaker(
             self.cfg, self.model, self.loss_function, self.precision, self.scaler, data,
-            self.unit_seed,
+            self.unit_seed, *copies_of(self.techniques),
         )  # fmt: skip
         progress = self.evaluator.progress
         pulse = Pulse(progress, self._report_steps, scaled=self.scaler.is_enabled())
         keeper = Keeper(self.guard, pulse, self._save, self.cfg.save_minutes, self.name)
-        self._between = lambda: keeper.leave_if_out_of_time(0.0)
+        self._between = lambda: keeper.stop_if_out_of_time(0.0)
         with bar(self.name, self.plan.total_steps, progress.step) as self.bar:
             Trainer(
                 self.cfg, self.plan, steps, self.optimizer, self.scaler, self.techniques,
                 self.evaluator, keeper, pulse, self.bar,
             ).run()  # fmt: skip
+        check_alive(self.techniques, finished=True)
         test_share = len(self.material.test_tokens) / max(1, len(self.valid_rows))
         keeper.leave_if_out_of_time(
             self.evaluator.expected_seconds() * (test_share + 1),
@@ -182,6 +190,7 @@ class _FoldRun:
             "best_step": progress.best_step,
             "steps": progress.step,
             "micro_batch": progress.micro_batch,
+            "techniques": liveness(self.techniques),
             "device": str(self.precision.device),
             "precision": self.precision.name,
         }
@@ -204,6 +213,7 @@ class _FoldRun:
         figures = rates(self.optimizer)
         for technique in self.techniques:
             figures |= technique.figures()
+        check_alive(self.techniques, finished=False)
         self.bar.advance(0, loss=reading.loss, samples_per_s=reading.samples_per_s)
         self.tracker.log(
             {

@@ -1,7 +1,8 @@
 """Saves the resumable state in time, and leaves in time."""
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from oofline.errors import Stopped
 from oofline.training.guard import Guard
@@ -47,10 +48,27 @@ class Keeper:
         Raises:
             Stopped: with the state saved.
         """
+        with self.saving_when_stopped():
+            self.stop_if_out_of_time(seconds, doing)
+
+    def stop_if_out_of_time(self, seconds: float, doing: str = "") -> None:
+        """Stop without saving: below `saving_when_stopped`, which saves once weights are back.
+
+        Raises:
+            Stopped: work of that many seconds no longer fits.
+        """
         if self.guard.must_stop(seconds + self._seconds):
-            self.save()
             raise Stopped(
                 f"{self.guard.reason}: {self.unit} is saved{doing}; the same command goes on "
                 "from there",
                 self.guard.exit_code,
             )
+
+    @contextlib.contextmanager
+    def saving_when_stopped(self) -> Iterator[None]:
+        """Save the state when what runs inside is stopped, after it has put the weights back."""
+        try:
+            yield
+        except Stopped:
+            self.save()
+            raise

@@ -46,16 +46,21 @@ class Step:
         micro_batch: most rows per forward pass; larger batches are split.
         epoch: epoch index.
         index: index of the optimizer step.
+        scores: validation scores so far.
+        copies: forward passes of every row.
+        one_pass: run the copies as one larger batch.
     """
 
     def __init__(
         self, model: nn.Module, loss_function: LossFunction, precision: Precision,
         scaler: torch.amp.GradScaler, data: TrainData, batches: list[np.ndarray],
-        micro_batch: int, epoch: int, index: int,
+        micro_batch: int, epoch: int, index: int, scores: list[float] | None = None,
+        copies: int = 1, one_pass: bool = True,
     ) -> None:  # fmt: skip
         self.model, self.loss_function = model, loss_function
         self.precision, self.scaler, self.data = precision, scaler, data
-        self.epoch, self.index = epoch, index
+        self.epoch, self.index, self.scores = epoch, index, scores or []
+        self.copies, self.one_pass = copies, one_pass
         self.parts = [
             b[i : i + micro_batch] for b in batches for i in range(0, len(b), micro_batch)
         ]
@@ -74,13 +79,32 @@ class Step:
         self._inputs = None
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        """Logits (S, B, T) and mean loss of the current micro-batch."""
+        """Logits (S, C*B, T) and mean loss of the micro-batch; C copies one after another."""
+        ids, mask, _ = self._current()
+        with self.precision.autocast():
+            if self.copies == 1:
+                logits = self.model(ids, mask)
+            elif self.one_pass:
+                masks = None if mask is None else mask.repeat(self.copies, 1)
+                logits = self.model(ids.repeat(self.copies, 1), masks)
+            else:
+                logits = torch.cat([self.model(ids, mask) for _ in range(self.copies)], dim=1)
+        return logits, self.loss_of(logits)
+
+    def loss_of(self, logits: Tensor) -> Tensor:
+        """Mean loss of logits (S, C*B, T) against the current labels, averaged over the copies."""
+        labels = self._current()[2]
+        losses = [self.loss_function(part, labels) for part in logits.chunk(self.copies, dim=1)]
+        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss times the GradScaler's factor (fp16; else unchanged)."""
+        return self.scaler.scale(loss)
+
+    def _current(self) -> tuple[Tensor, Tensor | None, Tensor]:
         if self._inputs is None:
             raise RuntimeError("forward outside of an iteration over the step")
-        ids, mask, labels = self._inputs
-        with self.precision.autocast():
-            logits = self.model(ids, mask)
-        return logits, self.loss_function(logits, labels)
+        return self._inputs
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of the loss, weighted by this micro-batch's share of the window's rows.
@@ -106,22 +130,27 @@ class StepMaker:
         scaler: loss scaler.
         data: tokens, labels and rows.
         seed: of the row order.
+        copies: forward passes of every row.
+        one_pass: run the copies as one larger batch.
     """
 
     def __init__(
         self, cfg: CFG, model: nn.Module, loss_function: LossFunction, precision: Precision,
-        scaler: torch.amp.GradScaler, data: TrainData, seed: int,
+        scaler: torch.amp.GradScaler, data: TrainData, seed: int, copies: int = 1,
+        one_pass: bool = True,
     ) -> None:  # fmt: skip
         self.cfg, self.data, self.seed = cfg, data, seed
+        self._copies = copies, one_pass
         self._parts = model, loss_function, precision, scaler, data
         self._epoch, self._windows = 0, self._windows_of(0)
 
-    def make(self, index: int, micro_batch: int) -> Step:
+    def make(self, index: int, micro_batch: int, scores: list[float] | None = None) -> Step:
         """The step with that index, counted from 0 over all epochs."""
         epoch, position = divmod(index, len(self._windows))
         if epoch != self._epoch:
             self._epoch, self._windows = epoch, self._windows_of(epoch)
-        return Step(*self._parts, self._windows[position], micro_batch, epoch, index)
+        window = self._windows[position]
+        return Step(*self._parts, window, micro_batch, epoch, index, scores, *self._copies)
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         """All batches of an epoch, arrays of row indices."""

@@ -68,7 +68,8 @@ class Trainer:
             if self.evaluator.due(self.plan):
                 self.pulse.flush()
                 self.keeper.leave_if_out_of_time(self.evaluator.expected_seconds())
-                self.evaluator.evaluate()
+                with self.keeper.saving_when_stopped():
+                    self.evaluator.evaluate()
                 self.pulse.restart()
             if self.progress.stopped or self.progress.step >= self.plan.total_steps:
                 return
@@ -81,20 +82,22 @@ class Trainer:
             self._longest_step = max(self._longest_step, seconds)
 
     def _optimizer_step(self) -> None:
-        step = self.steps.make(self.progress.step, self.progress.micro_batch)
+        progress = self.progress
+        scores = [row["score"] for row in progress.history]
+        step = self.steps.make(progress.step, progress.micro_batch, scores)
         set_rates(self.optimizer, self.cfg, self.plan, step.index)
         gradients = None
         with contextlib.suppress(torch.OutOfMemoryError):
             gradients = self._gradients(step)
         if gradients is None:  # out of memory; the traceback that held the activations is gone
-            halve_micro_batch(self.progress, step, self.optimizer)
+            halve_micro_batch(progress, step, self.optimizer)
             return
         self.scaler.step(self.optimizer)
         self.scaler.update()
         for technique in self.techniques:
             technique.after_update(step)
-        self.progress.step += 1
-        self.progress.rows_trained += step.n_rows
+        progress.step += 1
+        progress.rows_trained += step.n_rows
         self.bar.advance()
         self.pulse.add(step.index, step.parts, *gradients)
 
@@ -104,9 +107,8 @@ class Trainer:
         window_loss = torch.zeros((), device=step.precision.device)
         for _ in step:
             logits, loss = step.forward()
-            for technique in self.techniques:
-                extra = technique.extra_loss(step, logits, loss)
-                loss = loss if extra is None else loss + extra
+            extras = [t.extra_loss(step, logits, loss) for t in self.techniques]
+            loss = sum((extra for extra in extras if extra is not None), loss)
             step.backward(loss)
             window_loss += loss.detach() * step.share
         for technique in self.techniques:

@@ -1,0 +1,121 @@
+"""What CFG refuses: values out of range, and settings that contradict each other."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from oofline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from oofline.config import CFG
+
+_NOT_IN_NAMES = set('/\\@,:*?"<>|')
+
+RANGES: dict[str, tuple[float | None, float | None]] = {
+    "n_folds": (2, None), "fold_bins": (2, None), "near_duplicates": (0, 1),
+    "max_len": (4, None), "pooling_layers": (1, None), "dropout": (0, 0.99),
+    "dropout_samples": (1, None), "dropout_sample_p": (0, 0.99), "label_smoothing": (0, 0.99),
+    "huber_delta": (1e-9, None), "epochs": (1, None), "batch_size": (1, None),
+    "accumulation": (1, None), "lr": (0, 1), "body_lr": (0, 1), "head_lr": (0, 1),
+    "layer_decay": (1e-3, 1), "weight_decay": (0, None), "adam_beta1": (0, 0.99999),
+    "adam_beta2": (0, 0.999999), "adam_eps": (0, None), "warmup_fraction": (0, 1),
+    "cosine_cycles": (1, None), "clip_norm": (0, None), "evals_per_epoch": (1e-3, None),
+    "patience": (0, None), "average_last": (1, None), "eval_batch_size": (1, None),
+    "awp_last_epochs": (0, None), "awp_lr": (0, 1), "awp_eps": (0, 1),
+    "fgm_eps": (0, None), "fgm_last_epochs": (0, None), "sift_lambda": (0, None),
+    "sift_lr": (0, None), "sift_noise": (0, None), "rdrop_alpha": (0, None),
+    "mixout_p": (0, 0.99), "ema_decay": (0, 0.999999), "reinit_layers": (0, None),
+    "freeze_layers": (0, None), "time_limit_hours": (0, None), "save_minutes": (0, None),
+    "bootstrap_samples": (10, None),
+}  # fmt: skip
+"""Field -> (lowest, highest) allowed value; None = unbounded."""
+
+
+def check_ranges(cfg: "CFG") -> None:
+    """Refuse the first value that is out of range (ConfigError)."""
+    for name, (lowest, highest) in RANGES.items():
+        value = getattr(cfg, name)
+        if value is None:
+            continue
+        if not ((lowest is None or value >= lowest) and (highest is None or value <= highest)):
+            bounds = f"at least {lowest:g}" if highest is None else f"{lowest:g} to {highest:g}"
+            raise ConfigError(f"{name} = {value} is out of range: use {bounds}")
+
+
+def check_conflicts(cfg: "CFG") -> None:
+    """Refuse settings that cannot act, or not together (ConfigError, one line)."""
+    if cfg.dropout_samples > 1 and cfg.dropout_sample_p == 0:
+        raise ConfigError(
+            f"dropout_samples = {cfg.dropout_samples} with dropout_sample_p = 0 draws the same "
+            "mask every time: set dropout_sample_p (0.1 to 0.5) or dropout_samples = 1"
+        )
+    if cfg.fold_scheme in ("group", "stratified-group") and not cfg.group_col:
+        raise ConfigError(f'fold_scheme = "{cfg.fold_scheme}" needs group_col')
+    if cfg.fold_scheme == "time" and not cfg.time_col:
+        raise ConfigError('fold_scheme = "time" needs time_col')
+    if cfg.patience > max(1, cfg.epochs * cfg.evals_per_epoch):
+        raise ConfigError(
+            f"patience = {cfg.patience} can never act: {cfg.epochs} epochs x "
+            f"{cfg.evals_per_epoch:g} evaluations; lower patience or raise evals_per_epoch"
+        )
+    if cfg.cosine_cycles > 1 and cfg.schedule != "cosine":
+        raise ConfigError(f'cosine_cycles = {cfg.cosine_cycles} acts only with schedule = "cosine"')
+    if cfg.dropout is not None and cfg.dropout > 0 and cfg.body_lr == 0:
+        raise ConfigError("dropout acts on the backbone, which body_lr = 0 freezes: leave one out")
+    _check_delays(cfg)
+    for clash, message in _technique_conflicts(cfg):
+        if clash:
+            raise ConfigError(message)
+    for name in ("comp", "exp"):
+        value = getattr(cfg, name)
+        empty = not value and name == "exp"
+        if empty or value != value.strip() or value.startswith(".") or set(value) & _NOT_IN_NAMES:
+            raise ConfigError(f"{name} = {value!r} must be a plain folder name")
+    if cfg.exp in ("ensembles", "wandb", "kernel", "ablations", "tuning", "lr-find"):
+        raise ConfigError(f"exp = {cfg.exp!r} is a folder of the pipeline's own: choose another")
+
+
+def _check_delays(cfg: "CFG") -> None:
+    """What a delayed technique needs to begin at all."""
+    for name in ("awp", "fgm"):
+        last = getattr(cfg, f"{name}_last_epochs")
+        if last > cfg.epochs:
+            raise ConfigError(
+                f"{name}_last_epochs = {last}, but there are {cfg.epochs} epochs: "
+                f"use 1 to {cfg.epochs}"
+            )
+    if cfg.fgm_eps == 0 and (cfg.fgm_last_epochs or cfg.fgm_start_score is not None):
+        raise ConfigError("fgm_last_epochs and fgm_start_score need fgm_eps above 0 (0.5 to 1)")
+
+
+def _technique_conflicts(cfg: "CFG") -> Iterator[tuple[bool, str]]:
+    """(whether it holds, what to change) of every pair of settings that cannot work together."""
+    awp = bool(cfg.awp_last_epochs) or cfg.awp_start_score is not None
+    fgm, mixout, frozen = cfg.fgm_eps > 0, cfg.mixout_p > 0, cfg.body_lr == 0
+    yield awp and cfg.awp_lr == 0, "AWP with awp_lr = 0 perturbs nothing: set awp_lr (1e-2)"
+    yield (
+        awp and fgm,
+        "AWP and FGM both attack with the step's gradient, which the other has changed by then: "
+        "leave out fgm_eps or awp_last_epochs",
+    )
+    yield fgm and frozen, "FGM acts on the embeddings, which body_lr = 0 freezes: leave one out"
+    yield (
+        fgm and cfg.freeze_layers > 0,
+        "FGM acts on the embeddings, which freeze_layers freezes: leave one out",
+    )
+    yield (
+        cfg.rdrop_alpha > 0 and cfg.dropout == 0 and not mixout and cfg.dropout_sample_p == 0,
+        "R-Drop compares two dropout masks, and dropout = 0: set dropout (0.1) or mixout_p",
+    )
+    yield (
+        mixout and cfg.dropout is not None and cfg.dropout > 0,
+        "mixout takes the place of dropout: leave out dropout or mixout_p",
+    )
+    yield mixout and frozen, "mixout acts on the backbone, which body_lr = 0 freezes"
+    yield (
+        cfg.reinit_layers > 0 and frozen,
+        "reinit_layers with body_lr = 0 would keep random layers: leave one out",
+    )
+    yield (
+        cfg.ema_decay > 0 and cfg.checkpoint == "average",
+        'ema_decay averages already: leave out ema_decay or checkpoint = "average"',
+    )
