@@ -1,12 +1,12 @@
-"""What CFG refuses: values out of range, and settings that contradict each other."""
+"""What CFG refuses: values out of range, and settings that contradict each other.
+
+Called while a CFG is made, so the functions here take it without importing its class.
+"""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Any
 
 from oofline.errors import ConfigError
-
-if TYPE_CHECKING:
-    from oofline.config import CFG
 
 _NOT_IN_NAMES = set('/\\@,:*?"<>|')
 
@@ -24,13 +24,14 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "fgm_eps": (0, None), "fgm_last_epochs": (0, None), "sift_lambda": (0, None),
     "sift_lr": (0, None), "sift_noise": (0, None), "rdrop_alpha": (0, None),
     "mixout_p": (0, 0.99), "ema_decay": (0, 0.999999), "reinit_layers": (0, None),
-    "freeze_layers": (0, None), "time_limit_hours": (0, None), "save_minutes": (0, None),
+    "freeze_layers": (0, None), "awp_start_score": (None, None),
+    "fgm_start_score": (None, None), "time_limit_hours": (0, None), "save_minutes": (0, None),
     "bootstrap_samples": (10, None),
 }  # fmt: skip
 """Field -> (lowest, highest) allowed value; None = unbounded."""
 
 
-def check_ranges(cfg: "CFG") -> None:
+def check_ranges(cfg: Any) -> None:
     """Refuse the first value that is out of range (ConfigError)."""
     for name, (lowest, highest) in RANGES.items():
         value = getattr(cfg, name)
@@ -41,7 +42,7 @@ def check_ranges(cfg: "CFG") -> None:
             raise ConfigError(f"{name} = {value} is out of range: use {bounds}")
 
 
-def check_conflicts(cfg: "CFG") -> None:
+def check_conflicts(cfg: Any) -> None:
     """Refuse settings that cannot act, or not together (ConfigError, one line)."""
     if cfg.dropout_samples > 1 and cfg.dropout_sample_p == 0:
         raise ConfigError(
@@ -74,7 +75,7 @@ def check_conflicts(cfg: "CFG") -> None:
         raise ConfigError(f"exp = {cfg.exp!r} is a folder of the pipeline's own: choose another")
 
 
-def _check_delays(cfg: "CFG") -> None:
+def _check_delays(cfg: Any) -> None:
     """What a delayed technique needs to begin at all."""
     for name in ("awp", "fgm"):
         last = getattr(cfg, f"{name}_last_epochs")
@@ -87,7 +88,7 @@ def _check_delays(cfg: "CFG") -> None:
         raise ConfigError("fgm_last_epochs and fgm_start_score need fgm_eps above 0 (0.5 to 1)")
 
 
-def _technique_conflicts(cfg: "CFG") -> Iterator[tuple[bool, str]]:
+def _technique_conflicts(cfg: Any) -> Iterator[tuple[bool, str]]:
     """(whether it holds, what to change) of every pair of settings that cannot work together."""
     awp = bool(cfg.awp_last_epochs) or cfg.awp_start_score is not None
     fgm, mixout, frozen = cfg.fgm_eps > 0, cfg.mixout_p > 0, cfg.body_lr == 0
