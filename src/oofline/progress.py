@@ -22,10 +22,12 @@ class _Log:
         self.restart(None)
 
     def restart(self, path: Path | None) -> None:
+        """Write to another file from here on; None = to none."""
         self.path = path
         self._waiting: list[str] = []
 
     def write(self, text: str) -> None:
+        """Append one line with the time."""
         if self.path is None:
             return
         self._waiting.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")

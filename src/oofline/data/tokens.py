@@ -126,6 +126,7 @@ def _write(
     with bar(f"tokenize {title}", len(texts)) as progress:
 
         def encode(batch: dict[str, list[str]]) -> dict[str, list]:
+            """Token ids of a batch of texts, cut to the longest input."""
             rows = tokenizer(
                 batch["text"], add_special_tokens=False, return_attention_mask=False, verbose=False
             )["input_ids"]

@@ -98,9 +98,11 @@ def _layers_done_at_first_call(backbone: PreTrainedModel, layers: nn.ModuleList)
     first: dict[int, int] = {}
 
     def called(module: nn.Module, _inputs: tuple) -> None:
+        """Note how many layers had run at the first call."""
         first.setdefault(id(module), done[-1])
 
     def finished(index: int) -> Callable[..., None]:
+        """A hook that notes that layer ``index`` has run."""
         return lambda *_: done.append(max(done[-1], index))
 
     handles = [module.register_forward_pre_hook(called) for module in backbone.modules()]

@@ -153,6 +153,7 @@ def _log_loss(y: np.ndarray, members: np.ndarray) -> Loss:
         true = members[:, np.arange(len(y)), y]
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        """Loss of the blend and its gradient."""
         blended = np.clip(weights @ true, EPSILON, None)
         return -float(np.log(blended).mean()), -(true / blended).mean(axis=1)
 

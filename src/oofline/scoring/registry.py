@@ -62,6 +62,7 @@ def metric(
     """
 
     def register(function: MetricFunction) -> MetricFunction:
+        """Put the metric into the table and give it back."""
         if name in METRICS:
             raise ConfigError(f"metric {name!r} is registered twice: choose another name")
         METRICS[name] = Metric(name, function, greater_is_better, needs, kinds, thresholded)

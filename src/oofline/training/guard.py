@@ -57,6 +57,7 @@ class Guard:
         before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 
         def request(number: int, frame: FrameType | None) -> None:
+            """Ask for a stop, and let the next signal act at once."""
             self.interrupted = True
             signal.signal(number, before[signal.Signals(number)])
 
