@@ -117,6 +117,10 @@ def _technique_conflicts(cfg: Any) -> Iterator[tuple[bool, str]]:
         "reinit_layers with body_lr = 0 would keep random layers: leave one out",
     )
     yield (
+        cfg.freeze_layers > 0 and frozen,
+        "body_lr = 0 freezes the whole backbone: leave out freeze_layers or body_lr",
+    )
+    yield (
         cfg.ema_decay > 0 and cfg.checkpoint == "average",
         'ema_decay averages already: leave out ema_decay or checkpoint = "average"',
     )

@@ -3,10 +3,14 @@
 from oofline.config import CFG
 from oofline.results import Task
 from oofline.techniques.base import StepView, Technique
+from oofline.techniques.ema import Ema
+from oofline.techniques.freeze import Freeze
+from oofline.techniques.mixout import Mixout
+from oofline.techniques.reinit import Reinit
 
 __all__ = ["TECHNIQUES", "StepView", "Technique", "build_techniques"]
 
-TECHNIQUES: tuple[type[Technique], ...] = ()
+TECHNIQUES: tuple[type[Technique], ...] = (Reinit, Freeze, Mixout, Ema)
 """Every technique, in the order in which they act."""
 
 
