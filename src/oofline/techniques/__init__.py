@@ -3,10 +3,13 @@
 from oofline.config import CFG
 from oofline.results import Task
 from oofline.techniques.base import StepView, Technique
+from oofline.techniques.multi_sample import MultiSample
+from oofline.techniques.rdrop import RDrop
+from oofline.techniques.sift import Sift
 
 __all__ = ["TECHNIQUES", "StepView", "Technique", "build_techniques"]
 
-TECHNIQUES: tuple[type[Technique], ...] = ()
+TECHNIQUES: tuple[type[Technique], ...] = (RDrop, MultiSample, Sift)
 """Every technique, in the order in which they act."""
 
 
