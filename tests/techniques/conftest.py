@@ -12,6 +12,7 @@ from oofline.storage import Paths
 from oofline.techniques import build_techniques
 from oofline.training.alive import copies_of
 from oofline.training.precision import Precision
+from oofline.training.predict import predict
 from oofline.training.step import StepMaker, TrainData
 
 TASKS = {
@@ -44,7 +45,7 @@ class Workshop:
 
     def __init__(self, cfg, task, tokens, y, precision):
         torch.manual_seed(0)
-        self.cfg, self.task = cfg, task
+        self.cfg, self.task, self.precision = cfg, task, precision
         self.model = build_model(cfg, task, y)
         self.loss = build_loss(cfg, task, y)
         self.techniques = build_techniques(cfg, task)
@@ -73,10 +74,7 @@ class Workshop:
         pairs = self.model.named_parameters()
         return {name: p.grad.clone() for name, p in pairs if p.grad is not None}
 
-    def predict(self, step):
-        """Logits of the window in evaluation mode, one tensor per micro-batch."""
-        self.model.eval()
-        with torch.no_grad():
-            logits = [step.forward()[0] for _ in step]
-        self.model.train()
-        return logits
+    def predict(self):
+        """(n, T) predictions of all rows, as an evaluation makes them."""
+        rows = self.steps.data.rows
+        return predict(self.model, self.steps.data.tokens, rows, self.precision, 4).pred

@@ -89,7 +89,9 @@ def test_log_of_softmax_with_eps_is_unstable_and_ours_is_not(kind, first, second
     assert a.grad.isfinite().all()
     assert b.grad.isfinite().all()
     if expected > 1:
-        p, q = (t.softmax(-1) if other else torch.cat([t.sigmoid(), 1 - t.sigmoid()]) for t in (a, b))
+        p, q = (
+            t.softmax(-1) if other else torch.cat([t.sigmoid(), 1 - t.sigmoid()]) for t in (a, b)
+        )
         faulty = ((p - q) * ((p + 1e-8).log() - (q + 1e-8).log())).sum() / 2
         assert faulty.item() < 0.5 * expected  # log(eps) caps what should grow with the logits
 

@@ -1,5 +1,6 @@
 """R-Drop on the real step: its formula, and settings under which it would compare equal masks."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,6 +38,8 @@ def task_loss(row, label, kind):
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
 def test_loss_is_half_of_both_task_losses_plus_alpha_times_divergence(workshop, kind):
     shop = workshop(kind, dropout=0.3, rdrop_alpha=0.7, accumulation=2)
+    with torch.no_grad():
+        shop.model.output.weight.mul_(20)  # so that the divergence weighs as much as the loss
     (rdrop,) = shop.techniques
     step, parts = shop.step(), []
     for _ in step:
@@ -48,7 +51,7 @@ def test_loss_is_half_of_both_task_losses_plus_alpha_times_divergence(workshop, 
         tasks = [sum(task_loss(r, y, kind) for r, y in zip(half, parts[-1], strict=True)) / n
                  for half in (rows[:n], rows[n:])]  # fmt: skip
         distance = sum(symmetric_kl(rows[i], rows[n + i], kind) for i in range(n)) / n
-        assert distance > 1e-4
+        assert distance > 1e-3
         expected = 0.5 * (tasks[0] + tasks[1]) + 0.7 * distance
         assert total.item() == pytest.approx(expected.item(), rel=1e-5)
         without_half = tasks[0] + tasks[1] + 0.7 * distance
@@ -152,7 +155,7 @@ def test_every_family_gets_another_gradient_and_keeps_its_evaluation(workshop, f
     weights = {name: value.clone() for name, value in shop.model.state_dict().items()}
     tokens = [shop.steps.data.tokens[row] for row in range(10)]
     labels = shop.steps.data.labels.clone()
-    before = shop.predict(plain.step())
+    before = shop.predict()
     gradients, without = shop.gradients(shop.step()), plain.gradients(plain.step())
     assert gradients.keys() == without.keys()
     for name in ("output.weight", "backbone.embeddings"):
@@ -163,10 +166,8 @@ def test_every_family_gets_another_gradient_and_keeps_its_evaluation(workshop, f
     state = shop.model.state_dict()
     assert state.keys() == plain.model.state_dict().keys()
     assert all(torch.equal(value, weights[name]) for name, value in state.items())
-    after, straight = shop.predict(plain.step()), plain.predict(plain.step())
-    for one, two, three in zip(before, after, straight, strict=True):
-        assert torch.equal(one, two)
-        assert torch.equal(one, three)
+    assert np.array_equal(before, shop.predict())
+    assert np.array_equal(before, plain.predict())
     assert torch.equal(shop.steps.data.labels, labels)
     for row, ids in enumerate(tokens):
         assert (shop.steps.data.tokens[row] == ids).all()
