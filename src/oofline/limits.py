@@ -108,6 +108,10 @@ def _technique_conflicts(cfg: Any) -> Iterator[tuple[bool, str]]:
         "R-Drop compares two dropout masks, and dropout = 0: set dropout (0.1) or mixout_p",
     )
     yield (
+        cfg.sift_lambda > 0 and cfg.sift_noise == 0,
+        "SiFT starts its ascent from noise, and sift_noise = 0: set sift_noise (1e-2)",
+    )
+    yield (
         mixout and cfg.dropout is not None and cfg.dropout > 0,
         "mixout takes the place of dropout: leave out dropout or mixout_p",
     )

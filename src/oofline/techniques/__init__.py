@@ -2,15 +2,22 @@
 
 from oofline.config import CFG
 from oofline.results import Task
+from oofline.techniques.awp import Awp
 from oofline.techniques.base import StepView, Technique
 from oofline.techniques.ema import Ema
+from oofline.techniques.fgm import Fgm
 from oofline.techniques.freeze import Freeze
 from oofline.techniques.mixout import Mixout
+from oofline.techniques.multi_sample import MultiSample
+from oofline.techniques.rdrop import RDrop
 from oofline.techniques.reinit import Reinit
+from oofline.techniques.sift import Sift
 
 __all__ = ["TECHNIQUES", "StepView", "Technique", "build_techniques"]
 
-TECHNIQUES: tuple[type[Technique], ...] = (Reinit, Freeze, Mixout, Ema)
+TECHNIQUES: tuple[type[Technique], ...] = (
+    Reinit, Freeze, Mixout, RDrop, MultiSample, Sift, Fgm, Awp, Ema,
+)  # fmt: skip
 """Every technique, in the order in which they act."""
 
 
