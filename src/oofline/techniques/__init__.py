@@ -2,11 +2,13 @@
 
 from oofline.config import CFG
 from oofline.results import Task
+from oofline.techniques.awp import Awp
 from oofline.techniques.base import StepView, Technique
+from oofline.techniques.fgm import Fgm
 
 __all__ = ["TECHNIQUES", "StepView", "Technique", "build_techniques"]
 
-TECHNIQUES: tuple[type[Technique], ...] = ()
+TECHNIQUES: tuple[type[Technique], ...] = (Fgm, Awp)
 """Every technique, in the order in which they act."""
 
 
