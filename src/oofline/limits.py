@@ -3,6 +3,7 @@
 Called while a CFG is made, so the functions here take it without importing its class.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -83,6 +84,14 @@ def _check_delays(cfg: Any) -> None:
             raise ConfigError(
                 f"{name}_last_epochs = {last}, but there are {cfg.epochs} epochs: "
                 f"use 1 to {cfg.epochs}"
+            )
+        start = getattr(cfg, f"{name}_start_score")
+        if start is not None and not math.isfinite(start):
+            raise ConfigError(f"{name}_start_score = {start} can never be reached: give a number")
+        if start is not None and round(cfg.epochs * cfg.evals_per_epoch) <= 1:
+            raise ConfigError(
+                f"{name}_start_score can never act: the only evaluation is at the end of training; "
+                f"raise evals_per_epoch or epochs, or use {name}_last_epochs"
             )
     if cfg.fgm_eps == 0 and (cfg.fgm_last_epochs or cfg.fgm_start_score is not None):
         raise ConfigError("fgm_last_epochs and fgm_start_score need fgm_eps above 0 (0.5 to 1)")
