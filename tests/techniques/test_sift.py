@@ -250,6 +250,20 @@ def test_softmax_over_one_logit_would_never_disturb_anything(workshop):
             break
 
 
+def test_a_token_of_zeros_has_a_finite_gradient(monkeypatch):
+    """Padding can be all zeros, as DeBERTa's is: its deviation has an infinite slope there."""
+    sift = Sift(1.0, 1e-4, 1e-2, "binary")
+    sift._delta_of = torch.ones_like
+
+    def slope():
+        x = torch.zeros(1, 2, 4, requires_grad=True)
+        return torch.autograd.grad(sift._perturb(x).square().sum(), x)[0]
+
+    assert slope().isfinite().all()
+    monkeypatch.setattr(sift_module, "VARIANCE_EPS", 0.0)  # the faulty form
+    assert not slope().isfinite().all()
+
+
 def test_the_ascent_gains(workshop):
     shop = workshop(dropout=0.0, sift_lambda=1.0, sift_noise=0.01, sift_lr=0.05)
     shop.gradients(shop.step())
