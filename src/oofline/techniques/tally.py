@@ -16,7 +16,8 @@ class Tally:
 
     def add(self, name: str, value: Tensor | float) -> None:
         """Count one value of ``name``."""
-        tensor = torch.as_tensor(value, dtype=torch.float64).detach()
+        tensor = torch.as_tensor(value).detach()
+        tensor = tensor.to(torch.float32 if tensor.device.type == "mps" else torch.float64)
         pair = torch.stack([tensor, torch.ones_like(tensor)])
         for sums in (self._sums, self._recent):
             sums[name] = sums[name].to(pair.device) + pair if name in sums else pair
@@ -35,7 +36,7 @@ class Tally:
         return int(self._sums[name][1]) if name in self._sums else 0
 
     def state(self) -> dict[str, Tensor]:
-        """(2,) float64 sum and count by name, for a resumed fold."""
+        """(2,) sum and count by name, for a resumed fold."""
         return {f"tally.{name}": pair for name, pair in self._sums.items()}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
