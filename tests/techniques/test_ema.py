@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 
 import pandas as pd
@@ -31,6 +32,16 @@ class FormerEma(Ema):
     def after_backward(self, step):
         if not self._average:
             self._follow({n: p.detach() for n, p in self._model.named_parameters()})
+
+
+class NeverBack(Ema):
+    """The average goes in and does not come out."""
+
+    @contextlib.contextmanager
+    def evaluating(self, model):
+        self._swap()
+        self._swapped = False
+        yield
 
 
 def small_model():
@@ -87,9 +98,8 @@ def test_the_average_is_that_of_the_closed_form(decay, n):
     expected = closed_form(seen, decay)
     found = weights_inside(ema, model).double()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-    assert not torch.allclose(closed_form(seen, decay * 0.8), expected, rtol=1e-5, atol=1e-6) or (
-        n < 60 and decay > 0.1  # the warm-up rules the first steps
-    )
+    if n == 60:
+        assert not torch.allclose(found, closed_form(seen, decay * 0.8), rtol=1e-5, atol=1e-6)
 
 
 def test_warm_up_reaches_the_decay():
@@ -101,18 +111,26 @@ def test_warm_up_reaches_the_decay():
 
 def swaps_back(ema, model):
     """Leaving the view puts the very storages of training back, also after an error inside."""
-    before = [(p.data_ptr(), p.detach().clone()) for p in model.parameters()]
+
+    def now():
+        return [(p.data_ptr(), p.detach().clone()) for p in model.parameters()]
+
+    def as_before():
+        pairs = zip(before, now(), strict=True)
+        return all(a == c and torch.equal(b, d) for (a, b), (c, d) in pairs)
+
+    before = now()
     with ema.evaluating(model):
-        inside = [p.data_ptr() for p in model.parameters()]
+        entered = sum(a != b for (a, _), (b, _) in zip(before, now(), strict=True))
+    left = as_before()
     with pytest.raises(RuntimeError, match="inside"), ema.evaluating(model):
         raise RuntimeError("inside")
+    failed = as_before()
     with ema.evaluating(model):
-        outer = weights_inside(ema, model)  # entered again
-        assert torch.equal(outer, flat(p for p in model.parameters() if p.requires_grad))
-    after = [(p.data_ptr(), p.detach().clone()) for p in model.parameters()]
-    moved = [x for x, (y, _) in zip(inside, before, strict=True) if x != y]
-    same = all(a == c and torch.equal(b, d) for (a, b), (c, d) in zip(before, after, strict=True))
-    return same and len(moved) == 4
+        inside = flat(p for p in model.parameters() if p.requires_grad)
+        again = torch.equal(weights_inside(ema, model), inside)
+        still = torch.equal(flat(p for p in model.parameters() if p.requires_grad), inside)
+    return entered == 4 and left and failed and again and still and as_before()
 
 
 def test_the_view_is_left_as_it_was_entered():
@@ -122,16 +140,10 @@ def test_the_view_is_left_as_it_was_entered():
     assert swaps_back(ema, model)
     assert not torch.equal(weights_inside(ema, model), flat(ema._weights))
 
-    class NeverBack(Ema):
-        def _swap(self):
-            if not self._swapped:
-                super()._swap()
-
     faulty = NeverBack(0.9)
     faulty.prepare(model)
     steps_of(faulty, model, 5)
-    with pytest.raises(AssertionError):
-        assert swaps_back(faulty, model)
+    assert not swaps_back(faulty, model)
 
 
 def test_the_view_before_the_first_update_is_the_model():
@@ -250,12 +262,6 @@ def test_training_never_sees_the_average(train):
 
 def test_an_average_left_in_the_model_changes_training(train, monkeypatch):
     _, plain, *_ = train("plain", evals_per_epoch=3)
-
-    class NeverBack(Ema):
-        def _swap(self):
-            if not self._swapped:
-                super()._swap()
-            self._swapped = False
 
     monkeypatch.setattr(fold_module, "build_techniques", lambda cfg, task: [NeverBack(0.9)])
     _, averaged, *_ = train("ema", ema_decay=0.9, evals_per_epoch=3)

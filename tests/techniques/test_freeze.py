@@ -1,7 +1,11 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from oofline.config import CFG
 from oofline.crossval import train_units
@@ -93,25 +97,55 @@ def test_freezing_after_the_optimizer_exists_is_too_late(build):
     assert moved(model, optimizer) & names
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "deberta", "electra", "modernbert"])
+CHECKPOINTED = ["bert", "roberta", "deberta", "electra", "modernbert"]
+
+
+@pytest.mark.parametrize("family", CHECKPOINTED)
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_checkpointed_gradients_reach_the_upper_layers(build, family, reentrant):
     def gradients(checkpointing):
         _, model, freeze = build(family, gradient_checkpointing=checkpointing, dropout=0.0)
         freeze.prepare(model)
-        if checkpointing and reentrant:  # transformers' former default
-            model.backbone.gradient_checkpointing_enable({"use_reentrant": True})
+        if checkpointing and reentrant:  # torch's former default loses them
+            for layer in encoder_layers(model.backbone):
+                layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=True)
         model.train()(torch.arange(5, 17).view(2, 6)).sum().backward()
         return {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
 
     expected, found = gradients(False), gradients(True)
     assert all(gradient is not None for gradient in expected.values())
     lost = {name for name, gradient in found.items() if gradient is None}
-    assert all(
-        torch.allclose(found[name], expected[name], rtol=1e-4, atol=1e-7)
-        for name in set(found) - lost
-    )
+    kept = set(found) - lost
+    assert all(torch.allclose(found[n], expected[n], rtol=1e-4, atol=1e-7) for n in kept)
     assert bool(lost) == reentrant
+
+
+@pytest.mark.parametrize("family", CHECKPOINTED)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_backward_ends_at_the_lowest_layer_that_trains(build, family, checkpointing):
+    def runs(prepare):
+        """How often each layer runs forward in one training step: twice where recomputed."""
+        _, model, freeze = build(family, 2, gradient_checkpointing=checkpointing)
+        prepare(freeze, model)
+        counts = [0, 0, 0]
+        for index, layer in enumerate(encoder_layers(model.backbone)):
+            first = next(m for m in layer.modules() if isinstance(m, nn.Linear))
+            first.register_forward_hook(lambda *_, i=index: counts.__setitem__(i, counts[i] + 1))
+        ids = torch.arange(5, 17).view(2, 6)
+        with torch.no_grad():
+            model.eval()(ids)
+        once, counts[:] = list(counts), [0, 0, 0]  # DeBERTa calls some parts twice
+        model.train()(ids).sum().backward()
+        return [n / of for n, of in zip(counts, once, strict=True)]
+
+    def gradients_alone(freeze, model):
+        """The usual code: as ours, without taking away what transformers hooked in."""
+        names = {n for n, depth in parameter_depth(model.backbone).items() if depth <= 2}
+        for name in names:
+            model.backbone.get_parameter(name).requires_grad_(False)
+
+    assert runs(Freeze.prepare) == [1, 1, 2 if checkpointing else 1]
+    assert runs(gradients_alone) == ([2, 2, 2] if checkpointing else [1, 1, 1])
 
 
 def test_frozen_weights_survive_a_run_and_are_saved(write_competition, load_settings, tiny_model):

@@ -52,9 +52,9 @@ def test_everything_in_the_top_layers_is_fresh_and_nothing_else(build, family, l
     before, top = copied(model), top_names(model, layers)
     reinit.prepare(model)
     assert unchanged(model, before) == set(before) - top
-    assert len(top) >= layers * 6
+    assert len(top) >= layers * 6 - 1  # ModernBERT's first layer has one norm less
     for name in top:
-        value = dict(model.named_parameters())[name]
+        value = model.get_parameter(name).detach()
         if "bias" in name:
             assert not value.any(), name
         elif value.ndim == 1:
@@ -121,7 +121,7 @@ def test_the_backbones_own_range_is_used(build):
     model, reinit = build()
     model.backbone.config.initializer_range = 0.5
     reinit.prepare(model)
-    std = float(model.backbone.encoder.layer[2].output.dense.weight.std())
+    std = float(model.backbone.encoder.layer[2].output.dense.weight.detach().std())
     assert std == pytest.approx(0.5, rel=0.1)
 
 

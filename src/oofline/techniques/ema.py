@@ -103,17 +103,19 @@ class Ema(Technique):
         average = {f"average.{name}": tensor for name, tensor in self._average.items()}
         return super().state() | average
 
+    @torch.no_grad()
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Take up what `state` gave; tensors go where the model's parameters are."""
+        """Take up what `state` gave."""
         super().load_state(tensors)
-        start = "average."
-        self._follow({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
+        weights = self._model.named_parameters()  # their order; a file has another
+        saved = {n: (w, tensors[f"average.{n}"]) for n, w in weights if f"average.{n}" in tensors}
+        self._follow({n: torch.empty_like(w).copy_(value) for n, (w, value) in saved.items()})
 
     def _follow(self, average: dict[str, Tensor]) -> None:
         """Pair each average with its parameter."""
-        parameters = dict(self._model.named_parameters())
-        self._weights = [parameters[name] for name in average]
-        self._average = {name: value.to(parameters[name].device) for name, value in average.items()}
+        weights = dict(self._model.named_parameters())
+        self._weights = [weights[name] for name in average]
+        self._average = average
 
     def _swap(self) -> None:
         self._swapped = not self._swapped

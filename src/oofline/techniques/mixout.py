@@ -118,7 +118,7 @@ class Mixout(Technique):
         looks = self.tally.count("mixed_share")
         if finished and not looks:
             return "no mixed layer ran in training: set mixout_p = 0 or choose another model"
-        if (finished or looks >= 10) and abs(self.tally.means()["mixed_share"]) < 1e-7:
+        if (finished or looks >= 10) and abs(self.tally.means()["mixed_share"]) < 1e-6:
             return f"mixout_p = {self.p:g} never sent a weight back: raise it (0.1 to 0.9)"
         if finished and float(self._distance()) == 0:
             return "the mixed weights never left their pretrained values: raise lr or body_lr"
