@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from oofline.crossval import train_units
 from oofline.errors import OoflineError, Stopped
 from oofline.models import weights as weights_module
+from oofline.storage import read_json
 from oofline.training import fold as fold_module
 from oofline.training import guard as guard_module
 from oofline.training import state as state_module
@@ -118,6 +119,36 @@ def test_killed_at_random_moments_ends_bit_identical(setup, checkpoint):
     assert_identical(paths, "plain", "struck")
     leftovers = [p.name for p in paths.fold("struck", 42, 0).iterdir() if "state" in p.name]
     assert leftovers == []
+
+
+TECHNIQUES = {
+    "awp": {"awp_last_epochs": 3},
+    "awp from a score": {"awp_start_score": 0.0, "awp_mode": "replace"},
+    "fgm": {"fgm_eps": 0.5},
+    "sift": {"sift_lambda": 1.0},
+    "rdrop": {"rdrop_alpha": 1.0},
+    "mixout": {"mixout_p": 0.3, "dropout": None},
+    "mixconnect": {"mixout_p": 0.3, "mixout_mask": "element", "dropout": None},
+    "multi-sample": {"dropout_samples": 3, "dropout_sample_p": 0.3},
+    "ema": {"ema_decay": 0.9},
+    "ema, best": {"ema_decay": 0.9, "checkpoint": "best"},
+    "reinit and freeze": {"reinit_layers": 1, "freeze_layers": 1},
+}
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_killed_with_a_technique_on_ends_bit_identical(setup, name):
+    paths, cfg = setup
+    plain, struck = cfg("plain", **TECHNIQUES[name]), cfg("struck", **TECHNIQUES[name])
+    train_units(plain, paths, [0], [42])
+    for moment, count in (("after step", 5), ("inside backward", 4), ("half-written state", 2)):
+        assert killed(struck, paths, moment, count), moment
+    assert train_units(struck, paths, [0], [42]) == 1
+    assert_identical(paths, "plain", "struck")
+    one, two = (read_json(paths.fold(exp, 42, 0) / "scores.json") for exp in ("plain", "struck"))
+    assert one["techniques"] == {
+        technique: pytest.approx(figures) for technique, figures in two["techniques"].items()
+    }
 
 
 def test_a_resume_that_forgets_the_random_state_is_caught(setup, monkeypatch):
