@@ -93,8 +93,8 @@ def sweep(n_steps: int, take_step: Callable[[float], float]) -> RangeTest:
     losses: list[float] = []
     smoothed: list[float] = []
     average, diverged = 0.0, False
-    for rate in rates:
-        loss = take_step(float(rate))
+    for rate in rates.tolist():
+        loss = take_step(rate)
         diverged = not math.isfinite(loss)
         if diverged:
             break
