@@ -26,6 +26,8 @@ def test_loss_against_rate_on_a_log_axis_with_the_suggestions(tmp_path, drawn, c
     np.testing.assert_array_equal(ax.lines[1].get_ydata(), curve.smoothed)
     dashed = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"]
     assert dashed == [suggestion.steepest, suggestion.tenth]
+    drawn["a"].canvas.draw()
+    assert "1e-05" in [label.get_text() for label in ax.get_xticklabels()]
     low, high = ax.get_ylim()
     assert low < curve.smoothed.min() < 0.7 < high < curve.smoothed.max()  # the end is cut off
 

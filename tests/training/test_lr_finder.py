@@ -27,14 +27,13 @@ def quadratic(curvature=400.0, noise=0.0):
 
 
 def descent_of(test):
-    """Independent: rate of the steepest fall of the smoothed loss before its minimum."""
-    low = int(np.argmin(test.smoothed[10:])) + 10
-    logs = np.log(test.lr)
-    slopes = [
-        (test.smoothed[i + 1] - test.smoothed[i - 1]) / (logs[i + 1] - logs[i - 1])
-        for i in range(10, low)
-    ]
-    return test.lr[10 + int(np.argmin(slopes))], test.lr[low] / 10
+    """Independent: middle of the ten steps whose fitted line falls most, before the minimum."""
+    low = min(range(10, len(test.lr)), key=lambda i: test.smoothed[i])
+    fits = {
+        i + 5: np.polyfit(np.log(test.lr[i : i + 10]), test.smoothed[i : i + 10], 1)[0]
+        for i in range(10, low - 8)
+    }
+    return test.lr[min(fits, key=fits.get)], test.lr[low] / 10
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.05])
@@ -46,6 +45,17 @@ def test_a_quadratic_is_found(noise):
     assert (suggestion.steepest, suggestion.tenth) == pytest.approx((steepest, tenth))
     assert 1e-4 < suggestion.steepest < 2 / 400
     assert LOWEST < suggestion.tenth < 2 / 400
+
+
+def test_one_easy_batch_makes_no_suggestion_where_single_steps_would():
+    rates = np.geomspace(LOWEST, HIGHEST, 100)
+    loss = 1.0 - 0.5 / (1.0 + (1e-3 / rates) ** 3)
+    loss[30] -= 0.9
+    losses = iter(loss)
+    test = sweep(100, lambda rate: next(losses))
+    assert 3e-4 < suggest(test).steepest < 5e-3
+    faulty = test.lr[10 + int(np.argmin(np.gradient(test.smoothed, np.log(test.lr))[10:]))]
+    assert faulty == pytest.approx(rates[30], rel=0.3)
 
 
 def test_rates_grow_exponentially_between_the_ends():

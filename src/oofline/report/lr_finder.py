@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from oofline.report.style import BLUE, GREY, ORANGE, RED, figure, titles
 from oofline.training.lr_finder import RangeTest, Suggestion
@@ -28,6 +28,7 @@ def range_picture(path: Path, test: RangeTest, suggestion: Suggestion | None, na
         for rate, color, label in marks:
             ax.axvline(rate, color=color, linestyle="--", label=f"{label}: {rate:.1e}")
         ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:.0e}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
         low, high = float(test.smoothed.min()), float(test.smoothed[: test.steps // 2].max())
         room = max(high - low, 1e-3 * abs(high))

@@ -62,7 +62,8 @@ class Suggestion:
     """Learning rates to try.
 
     Attributes:
-        steepest: where the smoothed loss falls fastest over the logarithm of the rate.
+        steepest: where the smoothed loss falls fastest over the logarithm of the rate: the middle
+            of the steepest half decade.
         tenth: a tenth of the rate at which the smoothed loss is lowest.
     """
 
@@ -118,16 +119,22 @@ def _beta(n_steps: int) -> float:
 def suggest(test: RangeTest) -> Suggestion | None:
     """The usual two readings of a range test; None when the loss did not fall.
 
-    The first tenth of the range is not looked at: its average is over few losses.
+    The slope is a least-squares line through a tenth of the range (half a decade), so that one
+    easy batch does not make a suggestion. The first tenth of the range is not looked at: its
+    average is over few losses.
     """
-    first = test.steps // 10
-    if len(test.lr) < first + 3:
+    first, width = test.steps // 10, max(3, test.steps // 10)
+    if len(test.lr) <= first:
         return None
     lowest = first + int(np.argmin(test.smoothed[first:]))
-    slopes = np.gradient(test.smoothed, np.log(test.lr))[first : lowest + 1]
-    if lowest == first or slopes.min() >= 0:
+    falling = test.smoothed[first : lowest + 1]
+    if len(falling) < width:
         return None
-    steepest = test.lr[first + int(np.argmin(slopes))]
+    windows = np.lib.stride_tricks.sliding_window_view(falling, width)
+    slopes = windows @ (np.arange(width) - (width - 1) / 2)
+    if slopes.min() >= 0:
+        return None
+    steepest = test.lr[first + int(np.argmin(slopes)) + width // 2]
     return Suggestion(float(steepest), float(test.lr[lowest]) / 10.0)
 
 
