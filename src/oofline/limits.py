@@ -4,7 +4,6 @@ Called while a CFG is made, so the functions here take it without importing its 
 """
 
 import math
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,7 +56,7 @@ def parse_overrides(name: str, text: str) -> dict[str, float]:
                 f"{name}: {part.strip()!r} is not a group and a number: write it as in "
                 '"embeddings=0, layer.6=1e-5, head=1e-3"'
             )
-        if not 0 <= value <= (sys.float_info.max if highest is None else highest):
+        if math.isinf(value) or not 0 <= value <= (math.inf if highest is None else highest):
             raise ConfigError(f"{name}: {group} = {figure} is out of range: use {bounds}")
         if group in values:
             raise ConfigError(f"{name} names {group} twice: leave one out")
