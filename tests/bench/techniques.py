@@ -118,7 +118,7 @@ def compare(options, turn):
         for _ in range(options.repeats):
             for case in CASES:
                 turns[case].append(turn(options, case))
-                progress.advance()
+                progress.advance(**{f"{case} ms": turns[case][-1]["step_ms"]})
     table = [row(case, turns) for case in CASES]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     memory = "allocated" if torch.cuda.is_available() else "resident, all of the process"
