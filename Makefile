@@ -12,10 +12,10 @@ BASE   ?=
 EXPERIMENT = --comp "$(COMP)" --exp "$(EXP)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo folds train oof ensemble submission compare sync bench readme test lint check clean
+.PHONY: help setup demo folds lr-find train oof ensemble submission compare sync bench readme test lint check clean
 
 help:            ## this list
-	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -30,6 +30,8 @@ folds: setup             ## COMP=: folds.csv and the leak audit
 	@$(BIN)/oofline folds $(EXPERIMENT)
 train: setup             ## COMP= EXP= FOLD=all SEED=42,43 ARGS="--lr 3e-5"
 	@$(BIN)/oofline train --fold "$(FOLD)" --seed "$(SEED)" $(EXPERIMENT)
+lr-find: setup           ## COMP= EXP=: loss against learning rate, and a suggestion
+	@$(BIN)/oofline lr-find $(EXPERIMENT)
 oof: setup               ## COMP= EXP=: score out of fold, with intervals and pictures
 	@$(BIN)/oofline oof $(EXPERIMENT)
 ensemble: setup          ## COMP= EXPS=base,awp [NAME=]: cross-fitted blend

@@ -4,7 +4,7 @@ import pytest
 
 from oofline.config import CFG, RUNTIME_FIELDS
 from oofline.errors import ConfigError
-from oofline.limits import RANGES
+from oofline.limits import RANGES, parse_overrides
 from oofline.report.settings import field_docs, settings_markdown, settings_text
 
 
@@ -46,6 +46,35 @@ def test_out_of_range_is_refused_with_the_bounds(name, value):
 def test_contradictions_are_refused_at_construction(settings, says):
     with pytest.raises(ConfigError, match=says):
         CFG(**settings)
+
+
+@pytest.mark.parametrize("name", ["group_lrs", "group_decays"])
+@pytest.mark.parametrize(("text", "says"), [
+    ("head", "'head' is not a group and a number"),
+    ("head=fast", "'head=fast' is not a group and a number"),
+    ("head=nan", "'head=nan' is not a group and a number"),
+    ("=1e-3", "'=1e-3' is not a group and a number"),
+    ("head=1e-3,", "'' is not a group and a number"),
+    ("head=-1e-3", "head = -1e-3 is out of range"),
+    ("head=inf", "head = inf is out of range"),
+    ("head=1e-3, head=1e-4", "names head twice"),
+])  # fmt: skip
+def test_overrides_that_are_not_numbers_are_refused_at_construction(name, text, says):
+    with pytest.raises(ConfigError, match=f"^{name}:? .*{says}|^{name} {says}") as caught:
+        CFG(**{name: text})
+    assert "\n" not in str(caught.value)
+
+
+def test_overrides_of_single_groups_are_read():
+    assert parse_overrides("group_lrs", "") == {}
+    assert parse_overrides("group_lrs", " embeddings=0,layer.6 = 1e-5 ") == {
+        "embeddings": 0.0, "layer.6": 1e-5
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match="head = 2 is out of range: use 0 to 1"):
+        CFG(group_lrs="head=2")
+    assert CFG(group_decays="head=2")
+    with pytest.raises(ConfigError, match="which group_lrs freezes"):
+        CFG(fgm_eps=0.5, group_lrs="embeddings=0")
 
 
 def test_runtime_fields_exist():

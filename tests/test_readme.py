@@ -44,7 +44,7 @@ def test_every_picture_and_link_is_there():
 
 def test_every_pipeline_target_is_one_call_of_a_verb():
     for target, verb in re.findall(
-        r"^([a-z]+): setup.*\n\t@\$\(BIN\)/oofline ([a-z]+)", MAKEFILE, flags=re.MULTILINE
+        r"^([a-z-]+): setup.*\n\t@\$\(BIN\)/oofline ([a-z-]+)", MAKEFILE, flags=re.MULTILINE
     ):
         assert target == verb
         assert verb in cli.verbs()

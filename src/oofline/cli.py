@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -39,6 +40,15 @@ class Train:
     """Seeds: 42 or "42,43"."""
     from_: Annotated[str, tyro.conf.arg(name="from")] = ""
     """Experiment whose settings are the starting point."""
+
+
+@dataclass(frozen=True)
+class LrFind:
+    """Draw the loss against growing learning rates and suggest one; trains nothing for good."""
+
+    cfg: Settings
+    from_: Annotated[str, tyro.conf.arg(name="from")] = ""
+    """Experiment whose settings are the starting point; "" = --exp, where it exists."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +121,13 @@ class Metrics:
     cfg: Settings
 
 
+_MODULES: dict[type, str] = {Demo: "oofline.demo.run", LrFind: "oofline.lr_find"}
+
+
 def verbs() -> dict[str, type]:
-    """Verb -> its options; ``run_<verb>`` in `oofline.pipeline` (or `oofline.demo`) does it."""
-    kinds = (Demo, Folds, Train, Oof, Ensemble, Submission, Compare, Sync, Config, Metrics)
-    return {kind.__name__.lower(): kind for kind in kinds}
+    """Verb -> its options; ``run_<verb>`` in `oofline.pipeline` (or `_MODULES`) does it."""
+    kinds = (Demo, Folds, LrFind, Train, Oof, Ensemble, Submission, Compare, Sync, Config, Metrics)
+    return {re.sub("(?<=[a-z])([A-Z])", r"-\1", kind.__name__).lower(): kind for kind in kinds}
 
 
 def usage() -> str:
@@ -152,8 +165,8 @@ def parse(argv: Sequence[str], root: Path) -> tuple[Callable[[Any, Paths], None]
         raise ConfigError("which competition? add --comp NAME (make: COMP=NAME)")
     paths = Paths(comp, root)
     options = _parse_options(kind, argv, load_cfg(paths, _starting_point(kind, argv, paths)))
-    module = "oofline.demo.run" if kind is Demo else "oofline.pipeline"
-    return getattr(importlib.import_module(module), f"run_{argv[0]}"), options, paths
+    module = importlib.import_module(_MODULES.get(kind, "oofline.pipeline"))
+    return getattr(module, f"run_{argv[0].replace('-', '_')}"), options, paths
 
 
 def _starting_point(kind: type, argv: Sequence[str], paths: Paths) -> str:
@@ -161,8 +174,9 @@ def _starting_point(kind: type, argv: Sequence[str], paths: Paths) -> str:
 
     What looks at results reads the competition as the experiment did when it was trained.
     """
-    if kind not in (Oof, Submission, Compare, Ensemble):
-        return _option(argv, "from")
+    given = _option(argv, "from")
+    if kind not in (Oof, Submission, Compare, Ensemble) and (given or kind is not LrFind):
+        return given
     first = _option(argv, "exps").split(",")[0]
     name = first or _option(argv, "base") or _option(argv, "exp") or load_cfg(paths).exp
     if kind is Compare and not (paths.experiment(name) / "cfg.json").exists():

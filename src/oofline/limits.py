@@ -32,6 +32,38 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
 """Field -> (lowest, highest) allowed value; None = unbounded."""
 
 
+def parse_overrides(name: str, text: str) -> dict[str, float]:
+    """Values of single optimizer groups, by group.
+
+    Args:
+        name: the setting, "group_lrs" or "group_decays".
+        text: its value, as in "embeddings=0, layer.6=1e-5, head=1e-3"; "" = none.
+
+    Raises:
+        ConfigError: a part is not "group=number", is out of range, or names a group again.
+    """
+    highest = RANGES["lr"][1] if name == "group_lrs" else None
+    bounds = "at least 0" if highest is None else f"0 to {highest:g}"
+    values: dict[str, float] = {}
+    for part in text.split(",") if text.strip() else []:
+        group, _, figure = (word.strip() for word in part.partition("="))
+        try:
+            value = float(figure)
+        except ValueError:
+            value = math.nan
+        if not group or math.isnan(value):
+            raise ConfigError(
+                f"{name}: {part.strip()!r} is not a group and a number: write it as in "
+                '"embeddings=0, layer.6=1e-5, head=1e-3"'
+            )
+        if math.isinf(value) or not 0 <= value <= (math.inf if highest is None else highest):
+            raise ConfigError(f"{name}: {group} = {figure} is out of range: use {bounds}")
+        if group in values:
+            raise ConfigError(f"{name} names {group} twice: leave one out")
+        values[group] = value
+    return values
+
+
 def check_ranges(cfg: Any) -> None:
     """Refuse the first value that is out of range (ConfigError)."""
     for name, (lowest, highest) in RANGES.items():
@@ -61,7 +93,8 @@ def check_conflicts(cfg: Any) -> None:
         )
     if cfg.cosine_cycles > 1 and cfg.schedule != "cosine":
         raise ConfigError(f'cosine_cycles = {cfg.cosine_cycles} acts only with schedule = "cosine"')
-    if cfg.dropout is not None and cfg.dropout > 0 and cfg.body_lr == 0:
+    parse_overrides("group_decays", cfg.group_decays)
+    if cfg.dropout is not None and cfg.dropout > 0 and _body_is_frozen(cfg):
         raise ConfigError("dropout acts on the backbone, which body_lr = 0 freezes: leave one out")
     _check_delays(cfg)
     for clash, message in _technique_conflicts(cfg):
@@ -74,6 +107,12 @@ def check_conflicts(cfg: Any) -> None:
             raise ConfigError(f"{name} = {value!r} must be a plain folder name")
     if cfg.exp in ("ensembles", "wandb", "kernel", "ablations", "tuning", "lr-find"):
         raise ConfigError(f"exp = {cfg.exp!r} is a folder of the pipeline's own: choose another")
+
+
+def _body_is_frozen(cfg: Any) -> bool:
+    """Whether the settings leave no part of the backbone to train."""
+    rates = parse_overrides("group_lrs", cfg.group_lrs)
+    return cfg.body_lr == 0 and not any(rates[name] for name in rates if name != "head")
 
 
 def _check_delays(cfg: Any) -> None:
@@ -100,7 +139,8 @@ def _check_delays(cfg: Any) -> None:
 def _technique_conflicts(cfg: Any) -> Iterator[tuple[bool, str]]:
     """(whether it holds, what to change) of every pair of settings that cannot work together."""
     awp = bool(cfg.awp_last_epochs) or cfg.awp_start_score is not None
-    fgm, mixout, frozen = cfg.fgm_eps > 0, cfg.mixout_p > 0, cfg.body_lr == 0
+    fgm, mixout, frozen = cfg.fgm_eps > 0, cfg.mixout_p > 0, _body_is_frozen(cfg)
+    embeddings_lr = parse_overrides("group_lrs", cfg.group_lrs).get("embeddings")
     yield awp and cfg.awp_lr == 0, "AWP with awp_lr = 0 perturbs nothing: set awp_lr (1e-2)"
     yield (
         awp and fgm,
@@ -108,6 +148,10 @@ def _technique_conflicts(cfg: Any) -> Iterator[tuple[bool, str]]:
         "leave out fgm_eps or awp_last_epochs",
     )
     yield fgm and frozen, "FGM acts on the embeddings, which body_lr = 0 freezes: leave one out"
+    yield (
+        fgm and embeddings_lr == 0,
+        "FGM acts on the embeddings, which group_lrs freezes: leave one out",
+    )
     yield (
         fgm and cfg.freeze_layers > 0,
         "FGM acts on the embeddings, which freeze_layers freezes: leave one out",

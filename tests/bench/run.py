@@ -4,11 +4,15 @@ Every case runs in a process of its own, the cases take turns, and the median of
 The first steps of a turn are not counted. The floor is forward, backward and AdamW step on
 tensors that are ready, with our model and number format: no data, no clipping, no log.
 
+A second table holds what each technique costs, see techniques.py.
+
     python tests/bench/run.py [--rows 1600] [--batch-size 32] [--repeats 3] [--model FOLDER]
+        [--techniques] [--technique-rows 800] [--data train.csv] [--out FOLDER]
 """
 
 import argparse
 import contextlib
+import dataclasses
 import io
 import json
 import statistics
@@ -21,6 +25,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+sys.path.insert(0, str(Path(__file__).parent))
+import techniques
+
 ROOT = Path(__file__).resolve().parents[2]
 CASES = ("oofline", "trainer", "plain", "floor")
 TITLES = {
@@ -29,15 +36,16 @@ TITLES = {
     "plain": "plain loop, float32, padded to max_len",
     "floor": "floor: forward, backward, step alone",
 }
-SKIP_STEPS = 6
+SKIP_STEPS = techniques.SKIP_STEPS
+DEMO = str(ROOT / "input" / "demo" / "train.csv")
 
 
-def settings(options, root):
-    """CFG and Paths of a throw-away competition with the first rows of the demo."""
+def settings(options, root, **changes):
+    """CFG, Paths and training table of a throw-away competition with the first rows of the demo."""
     from oofline.config import CFG
     from oofline.storage import Paths
 
-    train = pd.read_csv(ROOT / "input" / "demo" / "train.csv").head(options.rows)
+    train = pd.read_csv(options.data).head(options.rows)
     paths = Paths("bench", root)
     paths.input.mkdir(parents=True)
     train.to_csv(paths.input / "train.csv", index=False)
@@ -49,7 +57,7 @@ def settings(options, root):
         max_len=options.max_len, wandb="offline", near_duplicates=0.0, precision=options.precision,
         bootstrap_samples=10,
     )  # fmt: skip
-    return cfg, paths, train
+    return dataclasses.replace(cfg, **changes), paths, train
 
 
 class Clock:
@@ -74,6 +82,20 @@ class Clock:
 
 def run_ours(options, root, clock):
     """`train_fold` itself: loop, tracking, progress; the clock looks on from outside."""
+
+    def watched(trainer, step):
+        before = trainer.progress.rows_trained
+        step(trainer)
+        clock.on_step(trainer.progress.rows_trained - before)
+
+    train_all_rows(*settings(options, root), watched)
+
+
+def train_all_rows(cfg, paths, train, watched):
+    """Train one fold on all rows; each optimizer step goes through ``watched(trainer, step)``.
+
+    Returns the folder of the fold.
+    """
     import numpy as np
 
     from oofline.crossval import prepare
@@ -83,25 +105,22 @@ def run_ours(options, root, clock):
     from oofline.training.material import Material
     from oofline.training.trainer import Trainer
 
-    cfg, paths, train = settings(options, root)
-    step = Trainer._optimizer_step
-
-    def watched(self):
-        before = self.progress.rows_trained
-        step(self)
-        clock.on_step(self.progress.rows_trained - before)
-
-    Trainer._optimizer_step = watched
-    material = prepare(cfg, paths)
-
     class AllRows(Folds):
         def train_rows(self, fold):
             return np.arange(len(train))
 
+    material = prepare(cfg, paths)
     folds = AllRows(**vars(material.folds))
     material = Material(**(vars(material) | {"folds": folds}))
-    paths.fold("base", 0, 0).mkdir(parents=True)
-    train_fold(cfg, material, 0, 0, Guard())
+    folder = paths.fold("base", 0, 0)
+    folder.mkdir(parents=True)
+    step = Trainer._optimizer_step
+    Trainer._optimizer_step = lambda trainer: watched(trainer, step)
+    try:
+        train_fold(cfg, material, 0, 0, Guard())
+    finally:
+        Trainer._optimizer_step = step
+    return folder
 
 
 def run_floor(options, root, clock):
@@ -142,7 +161,6 @@ def run_floor(options, root, clock):
 
 def run_peer(options, root, clock):
     """A peer's loop on the same rows."""
-    sys.path.insert(0, str(Path(__file__).parent))
     import peers
 
     from oofline.training.precision import choose_precision
@@ -160,19 +178,24 @@ def run_case(options):
     """One turn of one case; prints a line of JSON."""
     from oofline.training.pulse import peak_memory_mb
 
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if options.case in techniques.CASES:
+        with tempfile.TemporaryDirectory() as folder:
+            step_ms = techniques.step_ms(options, Path(folder), settings, train_all_rows)
+        print(json.dumps({"step_ms": step_ms, "peak": peak_memory_mb(device)}))
+        return
     clock = Clock()
     run = {"oofline": run_ours, "floor": run_floor}.get(options.case, run_peer)
     noise = io.StringIO()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(noise):
         run(options, Path(folder), clock)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print(json.dumps({"speed": clock.samples_per_s(), "peak": peak_memory_mb(device)}))
 
 
 def turn(options, case):
     """Run one case in a process of its own."""
     argv = [sys.executable, __file__, "--case", case]
-    for name in ("rows", "batch_size", "max_len", "model", "precision"):
+    for name in ("rows", "batch_size", "max_len", "model", "precision", "data"):
         argv += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -181,13 +204,22 @@ def turn(options, case):
 
 
 def main(options):
-    """All cases in turns; prints the table and writes output/bench/train.json."""
+    """Both tables, or that of the techniques alone."""
     from oofline.demo.fetch import fetch_demo
+
+    if options.data == DEMO:
+        fetch_demo(ROOT)
+    if not options.techniques:
+        compare_loops(options)
+    techniques.compare(options, turn)
+
+
+def compare_loops(options):
+    """All loops in turns; prints the table and writes train.json."""
     from oofline.pipeline import print_frame
     from oofline.progress import bar
     from oofline.storage import write_json
 
-    fetch_demo(ROOT)
     turns = {case: [] for case in CASES}
     with bar("bench", options.repeats * len(CASES)) as progress:
         for _ in range(options.repeats):
@@ -213,17 +245,26 @@ def main(options):
         f"max_len {options.max_len}, {options.repeats} turns each"
     )
     print_frame(pd.DataFrame(table), title)
-    write_json(ROOT / "output" / "bench" / "train.json", table)
+    write_json(Path(options.out) / "train.json", table)
 
 
-if __name__ == "__main__":
+def read_options(argv=None):
+    """Options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--case", choices=CASES, default="")
+    parser.add_argument("--case", choices=[*CASES, *techniques.CASES], default="")
     parser.add_argument("--rows", type=int, default=1600)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--max-len", type=int, default=80)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--model", default=str(ROOT / "input" / "models" / "all-MiniLM-L6-v2"))
-    given = parser.parse_args()
+    parser.add_argument("--techniques", action="store_true", help="that table alone")
+    parser.add_argument("--technique-rows", type=int, default=800)
+    parser.add_argument("--data", default=DEMO, help="csv with columns id, text, rating")
+    parser.add_argument("--out", default=str(ROOT / "output" / "bench"))
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    given = read_options()
     run_case(given) if given.case else main(given)

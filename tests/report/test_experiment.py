@@ -130,6 +130,15 @@ def test_peak_rates_of_shared_and_frozen_layers(experiment):
         peak_rates(cfg, folder)
 
 
+def test_peak_rates_of_single_groups(experiment):
+    cfg, paths, *_ = experiment("binary", seeds=(1,))
+    folder = paths.fold(cfg.exp, 1, 0)
+    own = dataclasses.replace(cfg, lr=1e-3, group_lrs="layer.2=5e-4, embeddings=0")
+    assert [*peak_rates(own, folder).values()] == [0, 1e-3, 5e-4, 1e-3, 1e-3]
+    frozen = dataclasses.replace(cfg, lr=1e-3, freeze_layers=2)
+    assert [*peak_rates(frozen, folder).values()] == [0, 0, 0, 1e-3, 1e-3]
+
+
 def test_worst_rows_csv_holds_whole_texts(experiment):
     cfg, paths, competition, oof, scores = experiment("regression")
     draw_experiment(cfg, paths, competition, oof, scores)

@@ -19,7 +19,7 @@ from oofline.scoring.metrics import hard_labels
 from oofline.scoring.oof import Oof
 from oofline.storage import Paths, read_json, write_text
 from oofline.tracking import Tracker, oof_tracker
-from oofline.training.optim import layer_rate
+from oofline.training.optim import group_rates
 from oofline.training.plan import make_plan, rate_factor
 
 WORST = 20
@@ -159,9 +159,11 @@ def peak_rates(cfg: CFG, folder: Path) -> dict[str, float]:
     n_layers = next((int(count) for count in counts if count), None)
     if n_layers is None:
         raise DataError(f"{folder / 'config.json'} does not say the number of layers: restore it")
-    rates = {"embeddings": layer_rate(cfg, 0, n_layers)}
-    rates |= {f"layer {i}": layer_rate(cfg, i, n_layers) for i in range(1, n_layers + 1)}
-    return rates | {"head": cfg.lr if cfg.head_lr is None else cfg.head_lr}
+    frozen = {"embeddings", *(f"layer.{i}" for i in range(1, cfg.freeze_layers + 1))}
+    return {
+        name.replace(".", " "): 0.0 if cfg.freeze_layers and name in frozen else rate
+        for name, rate in group_rates(cfg, n_layers).items()
+    }
 
 
 def _groups(cfg: CFG, competition: Competition, rows: np.ndarray) -> np.ndarray | None:

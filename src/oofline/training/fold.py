@@ -18,6 +18,7 @@ from oofline.storage import remove_temporaries
 from oofline.techniques import build_techniques
 from oofline.tracking import Tracker, fold_tracker
 from oofline.training.alive import check_alive, copies_of, evaluating, liveness
+from oofline.training.drift import Drift
 from oofline.training.evaluation import Evaluator
 from oofline.training.fold_files import fold_interval, write_fold
 from oofline.training.guard import Guard
@@ -90,6 +91,7 @@ class _FoldRun:
         self.model.to(self.precision.device)
         self.loss_function.to(self.precision.device)
         self.optimizer = build_optimizer(self.cfg, self.model)
+        self.drift = Drift(self.model)
         self.scaler = self.precision.scaler()
         self.labels = torch.from_numpy(self.model.encode(y))
 
@@ -132,6 +134,7 @@ class _FoldRun:
                 self.evaluator, keeper, pulse, self.bar,
             ).run()  # fmt: skip
         check_alive(self.techniques, finished=True)
+        self.distances = self.drift.check()
         test_share = len(self.material.test_tokens) / max(1, len(self.valid_rows))
         keeper.leave_if_out_of_time(
             self.evaluator.expected_seconds() * (test_share + 1),
@@ -191,6 +194,7 @@ class _FoldRun:
             "steps": progress.step,
             "micro_batch": progress.micro_batch,
             "techniques": liveness(self.techniques),
+            "distance": self.distances,
             "device": str(self.precision.device),
             "precision": self.precision.name,
         }
@@ -226,10 +230,9 @@ class _FoldRun:
 
     def _report_evaluation(self, row: dict[str, float]) -> None:
         row["epoch"] = self._epoch(int(row["step"]))
-        self.tracker.log(
-            {"valid_loss": row["valid_loss"], "score": row["score"], "epoch": row["epoch"]},
-            int(row["step"]),
-        )
+        figures = {key: row[key] for key in ("valid_loss", "score", "epoch")}
+        figures |= {f"distance/{group}": far for group, far in self.drift.distances().items()}
+        self.tracker.log(figures, int(row["step"]))
         say(
             f"{self.name} epoch {row['epoch']:.2f}: train loss "
             f"{row['train_loss']:.4f}, valid loss {row['valid_loss']:.4f}, "

@@ -4,6 +4,7 @@ import torch
 
 from oofline.config import CFG
 from oofline.errors import ConfigError
+from oofline.limits import parse_overrides
 from oofline.models.structure import parameter_depth
 from oofline.models.text_model import TextModel
 from oofline.training.plan import Plan, rate_factor
@@ -21,46 +22,91 @@ def layer_rate(cfg: CFG, depth: int, n_layers: int) -> float:
     return top * cfg.layer_decay ** (n_layers - depth)
 
 
+def group_rates(cfg: CFG, n_layers: int) -> dict[str, float]:
+    """Peak learning rate of every group, from the embeddings up to the head; 0 = frozen.
+
+    Args:
+        cfg: lr, body_lr, head_lr, layer_decay, and group_lrs, which has the last word.
+        n_layers: number of backbone layers.
+
+    Raises:
+        ConfigError: group_lrs names a group that does not exist.
+    """
+    rates = {_name_of(depth): layer_rate(cfg, depth, n_layers) for depth in range(n_layers + 1)}
+    rates["head"] = cfg.lr if cfg.head_lr is None else cfg.head_lr
+    return rates | _overrides("group_lrs", cfg.group_lrs, rates)
+
+
 def parameter_groups(cfg: CFG, model: TextModel) -> list[dict]:
     """Optimizer groups of a TextModel, bottom to top, head last.
 
-    Biases and norms (all tensors of fewer than two dimensions) have no weight decay. A group with
-    rate 0 is left out and its parameters are frozen, so that decay cannot move them either.
+    Biases and norms (all tensors of fewer than two dimensions) have no weight decay, whatever
+    group_decays says. A group with rate 0 is left out and its parameters are frozen, so that
+    decay cannot move them either.
 
     Returns:
         Dicts with ``params, name, lr, peak_lr, weight_decay``; names are ``embeddings``,
         ``layer.<i>`` and ``head``, with ``.no_decay`` where decay is off.
 
     Raises:
-        ConfigError: nothing is left to train.
+        ConfigError: nothing is left to train, or an override names a group that does not exist
+            or is not trained.
     """
     depths = parameter_depth(model.backbone)
-    n_layers = max(depths.values())
+    rates = group_rates(cfg, max(depths.values()))
+    overrides = _overrides("group_decays", cfg.group_decays, rates)
+    decay_of = dict.fromkeys(rates, cfg.weight_decay) | overrides
     groups: dict[str, dict] = {}
     for name, parameter in model.named_parameters():
+        group = "head"
+        if name.startswith("backbone."):
+            group = _name_of(depths[name.removeprefix("backbone.")])
+        if rates[group] == 0:
+            parameter.requires_grad_(False)
         if not parameter.requires_grad:
             continue
-        depth = depths[name.removeprefix("backbone.")] if name.startswith("backbone.") else None
-        group, rate = _group_of(cfg, depth, n_layers)
-        if rate == 0:
-            parameter.requires_grad_(False)
-            continue
-        decays = parameter.ndim >= 2 and cfg.weight_decay > 0
-        key = group if decays else f"{group}.no_decay"
+        decay = decay_of[group] if parameter.ndim >= 2 else 0.0
+        key = group if decay > 0 else f"{group}.no_decay"
         groups.setdefault(key, {
-            "params": [], "name": key, "lr": rate, "peak_lr": rate,
-            "weight_decay": cfg.weight_decay if decays else 0.0,
+            "params": [], "name": key, "lr": rates[group], "peak_lr": rates[group],
+            "weight_decay": decay,
         })["params"].append(parameter)  # fmt: skip
     if not groups:
         raise ConfigError("every learning rate is 0: set lr, body_lr or head_lr above 0")
+    _check_overrides_act(cfg, rates, {key.removesuffix(".no_decay") for key in groups})
     return list(groups.values())
 
 
-def _group_of(cfg: CFG, depth: int | None, n_layers: int) -> tuple[str, float]:
-    if depth is None:
-        return "head", cfg.lr if cfg.head_lr is None else cfg.head_lr
-    name = "embeddings" if depth == 0 else f"layer.{depth}"
-    return name, layer_rate(cfg, depth, n_layers)
+def _name_of(depth: int) -> str:
+    return "embeddings" if depth == 0 else f"layer.{depth}"
+
+
+def _overrides(setting: str, text: str, known: dict[str, float]) -> dict[str, float]:
+    values = parse_overrides(setting, text)
+    for group in values:
+        if group not in known:
+            raise ConfigError(f"{setting}: there is no group {group}; they are {', '.join(known)}")
+    return values
+
+
+def _check_overrides_act(cfg: CFG, rates: dict[str, float], trained: set[str]) -> None:
+    """Refuse overrides of groups that are not trained, and frozen layers of random weights."""
+    lrs = parse_overrides("group_lrs", cfg.group_lrs)
+    decays = parse_overrides("group_decays", cfg.group_decays)
+    for group in [*decays, *(name for name, rate in lrs.items() if rate > 0)]:
+        if group not in trained:
+            setting = "group_decays" if group in decays else "group_lrs"
+            raise ConfigError(
+                f"{setting} sets {group}, which is frozen: leave it out there, or train it "
+                "(freeze_layers, body_lr, group_lrs)"
+            )
+    n_layers = len(rates) - 2
+    for depth in range(n_layers - cfg.reinit_layers + 1, n_layers + 1):
+        if lrs.get(_name_of(depth)) == 0:
+            raise ConfigError(
+                f"group_lrs freezes {_name_of(depth)}, which reinit_layers = {cfg.reinit_layers} "
+                "makes random: leave one out"
+            )
 
 
 def build_optimizer(cfg: CFG, model: TextModel) -> torch.optim.AdamW:

@@ -20,6 +20,7 @@ from oofline.config import CFG
 from oofline.progress import Bar
 from oofline.techniques import Technique
 from oofline.training.evaluation import Evaluator
+from oofline.training.gradients import window_gradients
 from oofline.training.keeper import Keeper
 from oofline.training.optim import set_rates
 from oofline.training.plan import Plan
@@ -103,16 +104,6 @@ class Trainer:
 
     def _gradients(self, step: Step) -> tuple[torch.Tensor, torch.Tensor]:
         """Clipped gradients of the window in ``.grad``; returns its loss and gradient norm."""
-        self.optimizer.zero_grad(set_to_none=True)
-        window_loss = torch.zeros((), device=step.precision.device)
-        for _ in step:
-            logits, loss = step.forward()
-            extras = [t.extra_loss(step, logits, loss) for t in self.techniques]
-            loss = sum((extra for extra in extras if extra is not None), loss)
-            step.backward(loss)
-            window_loss += loss.detach() * step.share
-        for technique in self.techniques:
-            technique.after_backward(step)
-        self.scaler.unscale_(self.optimizer)
-        limit = self.cfg.clip_norm or float("inf")
-        return window_loss, torch.nn.utils.clip_grad_norm_(self.parameters, limit)
+        return window_gradients(
+            step, self.optimizer, self.scaler, self.techniques, self.parameters, self.cfg.clip_norm
+        )
