@@ -68,7 +68,7 @@ def test_the_head_says_what_intervals_hold(entry, task):
     f1 = task("binary", "f1")
     few = markdown("toy", "study", f1, [entry("base")], 5)
     assert "do not hold the seeds' noise, that takes 5 seeds (seeds here: 2)" in few
-    assert "Folds 0 of 5, seeds 1, 2, 500 rows." in few
+    assert "Folds 0 (of 5), seeds 1, 2, 500 rows." in few
     assert "Python and libraries included" in few
     scores = {(s, 0): {"minutes": 2.0, "device": "cuda:0"} for s in range(5)}
     many = markdown("toy", "study", f1, [entry("base", scores=scores)], 5)
@@ -98,13 +98,23 @@ def test_failed_units_are_counted_with_their_reason(entry, task):
     ]  # fmt: skip
 
 
-def test_ratios_are_over_units_that_both_finished(entry):
+def test_ratios_are_medians_over_units_that_both_finished(entry):
     base, slow = entry("base"), entry("slow")
-    slow.scores[1, 0]["minutes"] = 6.0
+    for entry_, minutes in ((base, 2.0), (slow, 3.0)):
+        entry_.scores[3, 0] = {"minutes": minutes, "peak_memory_mb": 50.0}
+        entry_.scores[4, 0] = {"minutes": minutes, "peak_memory_mb": 50.0}
+    slow.scores[1, 0]["minutes"] = 90.0  # something else ran beside it
+    slow.scores[2, 0]["minutes"] = 3.0
     slow.scores[9, 9] = {"minutes": 1000.0, "peak_memory_mb": 75.0}
-    assert slow.ratio(base, "minutes") == pytest.approx(8.0 / 4.0)
-    assert frame_of([base, slow])["minutes"].tolist() == [4.0, 1008.0]
+    assert slow.ratio(base, "minutes") == 1.5
+    assert slow.ratio(base, "peak_memory_mb") == 1.0
+    assert frame_of([base, slow])["minutes"].tolist() == [8.0, 1099.0]
     assert np.isnan(slow.ratio(base, "nothing"))
+
+
+def test_one_seed_has_no_spread(entry):
+    text = shown(frame_of([entry("base", (0.0,)), entry("awp", (0.1,))]))
+    assert text["seed sd"].tolist() == text["lowest to highest seed"].tolist() == ["", ""]
 
 
 def test_liveness_is_the_mean_over_units(entry):

@@ -42,10 +42,16 @@ class Entry:
         return len(self.scores) + len(self.failures)
 
     def ratio(self, base: "Entry", key: str) -> float:
-        """Sum of a figure of scores.json over the units that both finished, relative to base."""
-        both = [u for u in self.scores if u in base.scores]
-        sums = [sum(float(e.scores[u].get(key) or 0.0) for u in both) for e in (self, base)]
-        return sums[0] / sums[1] if sums[1] > 0 else float("nan")
+        """A figure of scores.json relative to base: median over the units that both finished.
+
+        The median, because one unit that shared the machine with something else says little.
+        """
+        pairs = [
+            (self.scores[u].get(key), base.scores[u].get(key))
+            for u in self.scores
+            if u in base.scores
+        ]
+        return float(np.median([ours / its for ours, its in pairs if ours and its] or [np.nan]))
 
 
 def gather(

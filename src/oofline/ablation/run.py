@@ -154,7 +154,10 @@ class Ablation:
         write_text(self.folder / "table.md", text)
         write_text(self.folder / "table.csv", frame.to_csv(index=False))
         greater = get_metric(task.metric, task.kind).greater_is_better
-        named = frame.rename(columns={"arm": "experiment"})
+        marks = [
+            f" (failed {len(e.failures)}/{e.n_units})" * bool(e.failures) for e in self.entries
+        ]
+        named = frame.assign(experiment=frame["arm"] + marks)
         compare_forest(named, self.folder / "forest.png", task.metric, greater)
 
     def finish(self) -> None:

@@ -50,10 +50,13 @@ def _compared(found: Contrast, is_base: bool) -> dict[str, Any]:
     """The columns of a contrast; the base has no difference to itself."""
     spreads = spread(found.seed_scores), spread(found.seed_differences)
     row: dict[str, Any] = {
-        "score": found.score, "lo": found.ci95[0], "hi": found.ci95[1],
-        "seed_sd": NAN if spreads[0] is None else spreads[0],
-        "seed_min": float(found.seed_scores.min()), "seed_max": float(found.seed_scores.max()),
-    }  # fmt: skip
+        "score": found.score,
+        "lo": found.ci95[0],
+        "hi": found.ci95[1],
+    }
+    if spreads[0] is not None:
+        lowest, highest = float(found.seed_scores.min()), float(found.seed_scores.max())
+        row |= {"seed_sd": spreads[0], "seed_min": lowest, "seed_max": highest}
     if is_base:
         return row | {"verdict": "base"}
     lo, hi = found.difference_ci95
@@ -90,9 +93,9 @@ _SHOWN = (
     ("difference (95 %)", "{diff:+.5f} ({diff_lo:+.4f} to {diff_hi:+.4f})"),
     ("verdict", "{verdict}"), ("p", "{p:.3f}"), ("rows needed", "{rows_needed:.0f}"),
     ("seeds needed", "{seeds_needed:.0f}"), ("seed sd", "{seed_sd:.4f}"),
-    ("worst to best seed", "{seed_min:.4f} to {seed_max:.4f}"), ("failed", "{failed} of {units}"),
-    ("at chance", "{at_chance}"), ("minutes", "{minutes:.1f}"), ("time", "x{time_ratio:.2f}"),
-    ("memory", "x{memory_ratio:.2f}"), ("alive", "{alive}"),
+    ("lowest to highest seed", "{seed_min:.4f} to {seed_max:.4f}"),
+    ("failed", "{failed} of {units}"), ("at chance", "{at_chance}"), ("minutes", "{minutes:.3g}"),
+    ("time", "x{time_ratio:.2f}"), ("memory", "x{memory_ratio:.2f}"), ("alive", "{alive}"),
 )  # fmt: skip
 
 
@@ -142,14 +145,14 @@ def _head(task: Task, entries: list[Entry], n_folds: int) -> list[str]:
     )
     return [
         f"{task.metric} ({better} is better), mean over seeds of the out-of-fold score. Base: "
-        f"{entries[0].arm.name}. Folds {_list(folds)} of {n_folds}, seeds {_list(seeds)}, "
+        f"{entries[0].arm.name}. Folds {_list(folds)} (of {n_folds}), seeds {_list(seeds)}, "
         f"{n_rows} rows.",
         "",
         f"Differences are paired: {_what_intervals_hold(len(seeds))} p is over folds, corrected "
         "for their shared training rows (Nadeau and Bengio 2003). Rows needed, seeds needed: how "
         "many would show a difference of this size with 80 % power. At chance: units no better "
-        "than one and the same prediction for all rows. Time and memory are relative to the base; "
-        f"memory is {memory}.",
+        "than one and the same prediction for all rows. Time and memory are relative to the base, "
+        f"the median over units; memory is {memory}.",
     ]
 
 
