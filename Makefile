@@ -9,10 +9,11 @@ ARGS   ?=
 EXPS   ?=
 NAME   ?=
 BASE   ?=
+ARMS   ?=
 EXPERIMENT = --comp "$(COMP)" --exp "$(EXP)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo folds lr-find train oof ensemble submission compare sync bench readme test lint check clean
+.PHONY: help setup demo folds lr-find train oof ensemble submission compare ablation sync bench readme test lint check clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -40,6 +41,8 @@ submission: setup        ## COMP= EXP=: validated submission.csv (an experiment 
 	@$(BIN)/oofline submission $(EXPERIMENT)
 compare: setup           ## COMP= [BASE=]: every experiment in one table, with paired intervals
 	@$(BIN)/oofline compare --comp "$(COMP)" --base "$(BASE)" $(ARGS)
+ablation: setup          ## COMP= ARMS=base,awp,fgm FOLD= SEED= [NAME=]: what each setting is worth
+	@$(BIN)/oofline ablation --comp "$(COMP)" --arms "$(ARMS)" --seed "$(SEED)" --fold "$(FOLD)" --name "$(NAME)" $(ARGS)
 sync: setup              ## COMP=: upload runs that were tracked offline
 	@$(BIN)/oofline sync --comp "$(COMP)" $(ARGS)
 bench: setup             ## speed and memory against other loops, side by side

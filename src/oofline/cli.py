@@ -4,12 +4,11 @@ import contextlib
 import importlib
 import io
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 
@@ -18,116 +17,22 @@ from oofline.errors import ConfigError, OoflineError, Stopped
 from oofline.progress import log_line, log_to, say
 from oofline.sources import field_names, load_cfg, nearest
 from oofline.storage import Paths, read_json
+from oofline.verbs import (
+    Compare,
+    Config,
+    Demo,
+    Ensemble,
+    LrFind,
+    Metrics,
+    Oof,
+    Submission,
+    verbs,
+)  # fmt: skip
 
-Settings = Annotated[CFG, tyro.conf.OmitArgPrefixes]
-
-
-@dataclass(frozen=True)
-class Folds:
-    """Split the training rows into folds and audit them for leaks."""
-
-    cfg: Settings
-
-
-@dataclass(frozen=True)
-class Train:
-    """Train folds x seeds; finished ones are skipped, an interrupted one goes on."""
-
-    cfg: Settings
-    fold: str = "all"
-    """Folds: all, 0, "0,2" or 1-3."""
-    seed: str = "42"
-    """Seeds: 42 or "42,43"."""
-    from_: Annotated[str, tyro.conf.arg(name="from")] = ""
-    """Experiment whose settings are the starting point."""
-
-
-@dataclass(frozen=True)
-class LrFind:
-    """Draw the loss against growing learning rates and suggest one; trains nothing for good."""
-
-    cfg: Settings
-    from_: Annotated[str, tyro.conf.arg(name="from")] = ""
-    """Experiment whose settings are the starting point; "" = --exp, where it exists."""
-
-
-@dataclass(frozen=True)
-class Oof:
-    """Score an experiment out of fold: interval, spreads, pictures."""
-
-    cfg: Settings
-    seed: str = ""
-    """Seeds to use; "" = all that were trained."""
-
-
-@dataclass(frozen=True)
-class Ensemble:
-    """Blend experiments with cross-fitted weights."""
-
-    cfg: Settings
-    exps: str = ""
-    """Members: "base,awp" or single seeds "base@42,base@43"."""
-    name: str = ""
-    """Name of the ensemble; "" = the members joined by +."""
-    method: str = "auto"
-    """auto, mean, rank_mean, hill_climbing or convex."""
-
-
-@dataclass(frozen=True)
-class Submission:
-    """Write a validated submission.csv from an experiment or an ensemble (--exp)."""
-
-    cfg: Settings
-
-
-@dataclass(frozen=True)
-class Compare:
-    """Every experiment in one table, with paired intervals against a base."""
-
-    cfg: Settings
-    base: str = ""
-    """Experiment to compare with; "" = the one named base, or the first by name."""
-
-
-@dataclass(frozen=True)
-class Demo:
-    """Fetch the demo competition and take it from train.csv to a submission and its true score."""
-
-    cfg: Settings
-    seed: str = "42,43"
-    """Seeds."""
-
-
-@dataclass(frozen=True)
-class Sync:
-    """Upload runs that were tracked offline to wandb."""
-
-    cfg: Settings
-
-
-@dataclass(frozen=True)
-class Config:
-    """Print every setting with its value and meaning."""
-
-    cfg: Settings
-    markdown: bool = False
-    """As the table of the README."""
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """List the metrics, their direction and the tasks they fit."""
-
-    cfg: Settings
-
-
-_MODULES: dict[type, str] = {Demo: "oofline.demo.run", LrFind: "oofline.lr_find"}
-
-
-def verbs() -> dict[str, type]:
-    """Verb -> its options; ``run_<verb>`` in `oofline.pipeline` (or `_MODULES`) does it."""
-    kinds = (Demo, Folds, LrFind, Train, Oof, Ensemble, Submission, Compare, Sync, Config, Metrics)
-    return {re.sub("(?<=[a-z])([A-Z])", r"-\1", kind.__name__).lower(): kind for kind in kinds}
+_MODULES = {
+    "demo": "oofline.demo.run", "ablation": "oofline.ablation.run", "lr-find": "oofline.lr_find",
+}  # fmt: skip
+"""Where ``run_<verb>`` is, if not in `oofline.pipeline`."""
 
 
 def usage() -> str:
@@ -165,8 +70,12 @@ def parse(argv: Sequence[str], root: Path) -> tuple[Callable[[Any, Paths], None]
         raise ConfigError("which competition? add --comp NAME (make: COMP=NAME)")
     paths = Paths(comp, root)
     options = _parse_options(kind, argv, load_cfg(paths, _starting_point(kind, argv, paths)))
-    module = importlib.import_module(_MODULES.get(kind, "oofline.pipeline"))
-    return getattr(module, f"run_{argv[0].replace('-', '_')}"), options, paths
+    module = _MODULES.get(argv[0], "oofline.pipeline")
+    return (
+        getattr(importlib.import_module(module), f"run_{argv[0].replace('-', '_')}"),
+        options,
+        paths,
+    )
 
 
 def _starting_point(kind: type, argv: Sequence[str], paths: Paths) -> str:

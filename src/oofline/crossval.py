@@ -8,7 +8,7 @@ from filelock import FileLock, Timeout
 from oofline.claim import check_settings, claim_experiment, inputs_of
 from oofline.config import CFG
 from oofline.data.batches import padding_report
-from oofline.data.competition import read_competition
+from oofline.data.competition import Competition, read_competition
 from oofline.data.folds import ensure_folds
 from oofline.data.tokens import tokenize
 from oofline.errors import ConfigError, Stopped
@@ -18,6 +18,7 @@ from oofline.models.text_model import build_model
 from oofline.progress import say
 from oofline.scoring.metrics import get_metric
 from oofline.storage import Paths
+from oofline.techniques import build_techniques
 from oofline.training.fold import train_fold
 from oofline.training.fold_files import remove_working_files
 from oofline.training.guard import Guard
@@ -66,8 +67,7 @@ def prepare(cfg: CFG, paths: Paths) -> Material:
     get_metric(competition.task.metric, competition.task.kind)
     tokenizer = load_tokenizer(cfg.model)
     if not (paths.experiment(cfg.exp) / "cfg.json").exists():
-        build_loss(cfg, competition.task, competition.y)
-        parameter_groups(cfg, build_model(cfg, competition.task, competition.y))
+        check_parts(cfg, competition)
     folds, created = ensure_folds(cfg, paths, competition)
     if created:
         for line in folds.summary:
@@ -81,6 +81,19 @@ def prepare(cfg: CFG, paths: Paths) -> Material:
     say(f"test: {test.truncation_report()}")
     say(padding_report(train.lengths, cfg.batch_size))
     return Material(paths, competition, folds, tokenizer, train, test)
+
+
+def check_parts(cfg: CFG, competition: Competition) -> None:
+    """Build loss, encoder, techniques and the optimizer's groups once, to see that they fit.
+
+    Raises:
+        ConfigError: one of them refuses the settings.
+    """
+    build_loss(cfg, competition.task, competition.y)
+    model = build_model(cfg, competition.task, competition.y)
+    for technique in build_techniques(cfg, competition.task):
+        technique.prepare(model)
+    parameter_groups(cfg, model)
 
 
 def is_done(folder: Path) -> bool:

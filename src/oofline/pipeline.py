@@ -194,9 +194,9 @@ def print_frame(frame: pd.DataFrame, title: str) -> None:
     table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
     for name in frame.columns:
         numeric = pd.api.types.is_numeric_dtype(frame[name])
-        wraps = name in ("experiment", "verdict", "case", "tasks", "scores")
+        wraps = name in ("experiment", "arm", "verdict", "case", "tasks", "scores")
         side: Any = "right" if numeric else "left"
-        cut: Any = "fold" if name == "experiment" else "ellipsis"
+        cut: Any = "fold" if name in ("experiment", "arm") else "ellipsis"
         width = 10 if wraps else 1
         table.add_column(str(name), justify=side, overflow=cut, no_wrap=not wraps, min_width=width)
     for row in frame.itertuples(index=False):

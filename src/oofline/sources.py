@@ -64,7 +64,7 @@ def load_cfg(paths: Paths, from_exp: str = "") -> CFG:
     values: dict[str, Any] = {}
     toml = paths.input / "cfg.toml"
     if toml.exists():
-        values |= {k: check_value(k, v, str(toml)) for k, v in _read_toml(toml).items()}
+        values |= {k: check_value(k, v, str(toml)) for k, v in read_toml(toml).items()}
     if from_exp:
         path = paths.experiment(from_exp) / "cfg.json"
         stored = {k: v for k, v in read_json(path).items() if k not in ("comp", "exp")}
@@ -72,7 +72,8 @@ def load_cfg(paths: Paths, from_exp: str = "") -> CFG:
     return CFG(**(values | {"comp": paths.comp}))
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """Contents of a TOML file (ConfigError where it is not valid)."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -70,6 +70,15 @@ def test_corrected_p_follows_nadeau_and_bengio():
     assert corrected_p(np.array([np.nan, 1.0]), sizes[:2]) is None
 
 
+def test_some_folds_of_many_keep_the_training_share_of_all():
+    differences, sizes = np.array([0.01, 0.02, 0.03]), np.full(3, 100)
+    t = differences.mean() / np.sqrt((1 / 3 + 1 / 4) * differences.var(ddof=1))
+    draws = np.abs(np.random.default_rng(0).standard_t(2, 400_000))
+    wanted = np.mean(draws > t)
+    assert corrected_p(differences, sizes, n_rows=500) == pytest.approx(wanted, abs=0.004)
+    assert corrected_p(differences, sizes) > wanted + 0.02  # as if two folds had been trained on
+
+
 def test_rows_needed_follow_the_standard_error():
     assert rows_needed(0.01, (-0.0096, 0.0296), 1000) == pytest.approx(7840, abs=2)
     assert rows_needed(0.02, (0.0004, 0.0396), 1000) == pytest.approx(1960, abs=2)

@@ -100,7 +100,9 @@ def paired_inputs(
     return Comparison(difference, (lo, hi), p, verdict, rows_needed(difference, (lo, hi), len(y)))
 
 
-def corrected_p(differences: np.ndarray, sizes: np.ndarray) -> float | None:
+def corrected_p(
+    differences: np.ndarray, sizes: np.ndarray, n_rows: int | None = None
+) -> float | None:
     """Two-sided p-value of paired fold differences, corrected for overlapping training sets.
 
     Nadeau and Bengio 2003: the variance of the mean is (1/K + n_test/n_train) s^2 instead of
@@ -110,6 +112,8 @@ def corrected_p(differences: np.ndarray, sizes: np.ndarray) -> float | None:
     Args:
         differences: (K,) score differences, one per fold, averaged over seeds.
         sizes: (K,) rows per fold.
+        n_rows: rows of all folds; more than ``sizes.sum()`` where only some folds were trained.
+            None = the sum.
 
     Returns:
         p, or None for fewer than two folds or differences that are not defined.
@@ -117,7 +121,8 @@ def corrected_p(differences: np.ndarray, sizes: np.ndarray) -> float | None:
     k = len(differences)
     if k < 2 or not np.isfinite(differences).all():
         return None
-    test_share = sizes.mean() / (sizes.sum() - sizes.mean())
+    n_rows = int(sizes.sum()) if n_rows is None else n_rows
+    test_share = sizes.mean() / (n_rows - sizes.mean())
     deviation = math.sqrt((1 / k + test_share) * differences.var(ddof=1))
     if deviation == 0:
         return 1.0 if differences.mean() == 0 else 0.0

@@ -78,7 +78,7 @@ class Resampler:
 
 
 def bootstrap_scores(
-    score_fn: Callable[[np.ndarray], float],
+    score_fn: Callable[[np.ndarray], float | np.ndarray],
     n_rows: int,
     strata: np.ndarray | None = None,
     groups: np.ndarray | None = None,
@@ -86,6 +86,9 @@ def bootstrap_scores(
     seed: int = 0,
 ) -> np.ndarray:
     """Scores (resamples,) of ``score_fn(rows)`` over row indices drawn as `Resampler` says.
+
+    Where ``score_fn`` returns several scores (S,) of the same rows, (resamples, S). The same rows
+    are drawn for the same seed, so two calls can be subtracted.
 
     ``n_samples`` resamples, or fewer (never under 200) where n_rows x n_samples exceeds `WORK`.
     """

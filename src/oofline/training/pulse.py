@@ -1,9 +1,11 @@
 """Reads losses from the device every few steps: logging, and stopping at the first bad one."""
 
+import re
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -98,9 +100,17 @@ def _bad(what: str, step: int, parts: list[np.ndarray]) -> str:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Peak memory in MB: allocated on a GPU, resident of this process on a CPU."""
+    """Peak memory in MB: allocated on a GPU, resident of this process on a CPU.
+
+    On Linux it is read from /proc, because ``ru_maxrss`` of a started process begins at what its
+    parent held, not at 0.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
+    if sys.platform == "linux":
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        if found:
+            return int(found[1]) * 1024.0 / 1e6
     try:
         import resource
     except ImportError:  # Windows

@@ -1,0 +1,140 @@
+"""The verbs of the command line and their options; the docstrings are their --help."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from oofline.config import CFG
+
+Settings = Annotated[CFG, tyro.conf.OmitArgPrefixes]
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Split the training rows into folds and audit them for leaks."""
+
+    cfg: Settings
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train folds x seeds; finished ones are skipped, an interrupted one goes on."""
+
+    cfg: Settings
+    fold: str = "all"
+    """Folds: all, 0, "0,2" or 1-3."""
+    seed: str = "42"
+    """Seeds: 42 or "42,43"."""
+    from_: Annotated[str, tyro.conf.arg(name="from")] = ""
+    """Experiment whose settings are the starting point."""
+
+
+@dataclass(frozen=True)
+class LrFind:
+    """Draw the loss against growing learning rates and suggest one; trains nothing for good."""
+
+    cfg: Settings
+    from_: Annotated[str, tyro.conf.arg(name="from")] = ""
+    """Experiment whose settings are the starting point; "" = --exp, where it exists."""
+
+
+@dataclass(frozen=True)
+class Oof:
+    """Score an experiment out of fold: interval, spreads, pictures."""
+
+    cfg: Settings
+    seed: str = ""
+    """Seeds to use; "" = all that were trained."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Blend experiments with cross-fitted weights."""
+
+    cfg: Settings
+    exps: str = ""
+    """Members: "base,awp" or single seeds "base@42,base@43"."""
+    name: str = ""
+    """Name of the ensemble; "" = the members joined by +."""
+    method: str = "auto"
+    """auto, mean, rank_mean, hill_climbing or convex."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Write a validated submission.csv from an experiment or an ensemble (--exp)."""
+
+    cfg: Settings
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Every experiment in one table, with paired intervals against a base."""
+
+    cfg: Settings
+    base: str = ""
+    """Experiment to compare with; "" = the one named base, or the first by name."""
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Arms (named sets of settings) on the same folds and seeds, in one table and picture."""
+
+    cfg: Settings
+    arms: str = ""
+    """Arms: "base,awp,fgm", of the ready-made ones and those of --file."""
+    base: str = ""
+    """Arm to compare with; "" = the first of --arms."""
+    fold: str = "all"
+    """Folds: all, 0, "0,2" or 1-3."""
+    seed: str = "42"
+    """Seeds: 42 or "42,43"; with five or more the intervals hold the seeds' noise too."""
+    name: str = ""
+    """Name of the ablation; "" = ablation. Each arm is the experiment <name>-<arm>."""
+    file: str = ""
+    """Arms of your own: a TOML file with tables [arms.<name>]."""
+    from_: Annotated[str, tyro.conf.arg(name="from")] = ""
+    """Experiment whose settings are the starting point."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Fetch the demo competition and take it from train.csv to a submission and its true score."""
+
+    cfg: Settings
+    seed: str = "42,43"
+    """Seeds."""
+
+
+@dataclass(frozen=True)
+class Sync:
+    """Upload runs that were tracked offline to wandb."""
+
+    cfg: Settings
+
+
+@dataclass(frozen=True)
+class Config:
+    """Print every setting with its value and meaning."""
+
+    cfg: Settings
+    markdown: bool = False
+    """As the table of the README."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """List the metrics, their direction and the tasks they fit."""
+
+    cfg: Settings
+
+
+def verbs() -> dict[str, type]:
+    """Verb -> its options."""
+    kinds = (
+        Demo, Folds, LrFind, Train, Oof, Ensemble, Submission, Compare, Ablation, Sync, Config,
+        Metrics,
+    )  # fmt: skip
+    return {re.sub("(?<=[a-z])([A-Z])", r"-\1", kind.__name__).lower(): kind for kind in kinds}

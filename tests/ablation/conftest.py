@@ -1,0 +1,98 @@
+"""Arms as training leaves them, without training, and units trained in this process."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from oofline import cli
+from oofline.ablation import run as run_module
+from oofline.crossval import train_units
+from oofline.data.competition import read_competition
+from oofline.data.folds import ensure_folds
+from oofline.errors import OoflineError
+from oofline.results import Task, prediction_frame
+from oofline.storage import write_json
+
+
+@pytest.fixture
+def task():
+    """task(kind, metric) -> Task with one target."""
+
+    def make(kind, metric):
+        labels = {"binary": ("0", "1"), "multiclass": ("a", "b", "c"), "regression": ()}[kind]
+        outputs = labels if kind == "multiclass" else ("target",)
+        return Task(kind, ("target",), labels, outputs, metric, "label" if labels else "value")
+
+    return make
+
+
+@pytest.fixture
+def oofline(tmp_path, capsys, monkeypatch):
+    """oofline("ablation", ...) -> (exit code, stdout, stderr), run below tmp_path."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*argv):
+        code = cli.run([str(a) for a in argv], tmp_path)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Units are trained without a process of their own; returns the list of those trained."""
+    trained = []
+
+    def train(cfg, paths, unit, guard):
+        trained.append((cfg.exp, *unit))
+        try:
+            train_units(cfg, paths, [unit[1]], [unit[0]])
+        except OoflineError as error:
+            return str(error)
+        return None
+
+    monkeypatch.setattr(run_module, "train_apart", train)
+    return trained
+
+
+@pytest.fixture
+def fabricate(write_competition, load_settings):
+    """fabricate({arm: noise}, seeds, folds) -> (paths, cfg, competition, fold) of finished units.
+
+    Predictions are the truth plus noise of that size; nothing is trained.
+    """
+
+    def make(arms, seeds=(1, 2), folds=(0, 1, 2), kind="regression", n=90, **settings):
+        paths = write_competition(kind, n=n, **settings)
+        cfg = load_settings(paths)
+        competition = read_competition(cfg, paths)
+        fold = ensure_folds(cfg, paths, competition)[0].fold
+        for arm, (noise, changes) in arms.items():
+            made = dataclasses.replace(cfg, exp=f"ablation-{arm}", **changes)
+            write_json(paths.experiment(made.exp) / "cfg.json", dataclasses.asdict(made))
+            for seed in seeds:
+                for k in folds:
+                    _write(paths.fold(made.exp, seed, k), competition, fold, seed, k, noise)
+        return paths, cfg, competition, fold
+
+    return make
+
+
+def _write(folder, competition, fold, seed, k, noise):
+    rows = np.random.default_rng(seed + k).permutation(np.flatnonzero(fold == k))
+    rng = np.random.default_rng([seed, k, round(1000 * noise)])
+    truth = competition.y[rows].reshape(-1, 1).astype(float)
+    pred = truth + noise * rng.normal(size=truth.shape)
+    if competition.task.kind == "binary":
+        pred = 1 / (1 + np.exp(-4 * (pred - 0.5)))
+    folder.mkdir(parents=True)
+    ids = competition.train_ids[rows]
+    frame = prediction_frame(competition.task, ids, seed, k, pred=pred, last=pred, best=pred)
+    frame.to_parquet(folder / "oof.parquet")
+    scores = {
+        "score": 0.5, "minutes": 1.0 + noise, "peak_memory_mb": 100.0 * (1 + noise),
+        "device": "cpu", "techniques": {"awp": {"active": 0.25 * seed}},
+    }  # fmt: skip
+    write_json(folder / "scores.json", scores)
