@@ -29,7 +29,7 @@ from oofline.training.plan import make_plan
 from oofline.training.precision import choose_precision
 from oofline.training.predict import Predicted, predict
 from oofline.training.pulse import Pulse, Reading, peak_memory_mb
-from oofline.training.speed import keep_freed_memory
+from oofline.training.speed import keep_freed_memory, return_freed_memory
 from oofline.training.state import Predictions, Progress, load_state, save_state
 from oofline.training.step import StepMaker, TrainData
 from oofline.training.trainer import Trainer
@@ -200,6 +200,7 @@ class _FoldRun:
         }
 
     def _predict_valid(self) -> Predicted:
+        return_freed_memory()
         return predict(
             self.model, self.material.train_tokens, self.valid_rows, self.precision,
             self.cfg.eval_batch_size, self.labels, self.loss_function, between=self._between,
