@@ -4,8 +4,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich import box
-from rich.table import Table
 
 from oofline.claim import check_inputs
 from oofline.config import CFG
@@ -14,9 +12,10 @@ from oofline.data.competition import Competition, read_competition
 from oofline.data.folds import Folds, ensure_folds
 from oofline.errors import ConfigError, DataError
 from oofline.kaggle.submission import make_submission
-from oofline.progress import bar, console, say
+from oofline.progress import bar, say
 from oofline.report.comparison import compare_forest, comparison_text, ensemble_weights
 from oofline.report.experiment import report_experiment
+from oofline.report.terminal import print_frame
 from oofline.scoring.compare import compare_experiments
 from oofline.scoring.ensemble import build_ensemble
 from oofline.scoring.metrics import get_metric
@@ -187,29 +186,6 @@ def run_compare(options: Any, paths: Paths) -> None:
 
 def _greater(competition: Competition) -> bool:
     return get_metric(competition.task.metric, competition.task.kind).greater_is_better
-
-
-def print_frame(frame: pd.DataFrame, title: str) -> None:
-    """Print a table; floats with five digits, or fewer where they are large."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for name in frame.columns:
-        numeric = pd.api.types.is_numeric_dtype(frame[name])
-        wraps = name in ("experiment", "arm", "verdict", "case", "tasks", "scores")
-        side: Any = "right" if numeric else "left"
-        cut: Any = "fold" if name in ("experiment", "arm") else "ellipsis"
-        width = 10 if wraps else 1
-        table.add_column(str(name), justify=side, overflow=cut, no_wrap=not wraps, min_width=width)
-    for row in frame.itertuples(index=False):
-        table.add_row(*[_cell(value) for value in row])
-    console().print(table)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        if np.isnan(value):
-            return ""
-        return f"{value:.5f}" if abs(value) < 10 else f"{value:.0f}"
-    return "" if value is None else str(value)
 
 
 def run_sync(options: Any, paths: Paths) -> None:

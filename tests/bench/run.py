@@ -216,8 +216,8 @@ def main(options):
 
 def compare_loops(options):
     """All loops in turns; prints the table and writes train.json."""
-    from oofline.pipeline import print_frame
     from oofline.progress import bar
+    from oofline.report.terminal import print_frame
     from oofline.storage import write_json
 
     turns = {case: [] for case in CASES}

@@ -107,8 +107,8 @@ def compare(options, turn):
     """
     import copy
 
-    from oofline.pipeline import print_frame
     from oofline.progress import bar
+    from oofline.report.terminal import print_frame
     from oofline.storage import write_json
 
     options = copy.copy(options)

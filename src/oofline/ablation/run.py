@@ -15,9 +15,9 @@ from oofline.data.competition import Competition, read_competition
 from oofline.data.folds import Folds, ensure_folds
 from oofline.errors import OoflineError, Stopped
 from oofline.models.backbone import load_tokenizer
-from oofline.pipeline import print_frame
 from oofline.progress import bar, say
 from oofline.report.comparison import compare_forest
+from oofline.report.terminal import print_frame
 from oofline.scoring.metrics import get_metric
 from oofline.storage import Paths, write_text
 from oofline.training.guard import Guard

@@ -15,6 +15,7 @@ from oofline.data.competition import Competition, read_competition
 from oofline.data.reading import read_table
 from oofline.progress import say
 from oofline.report.comparison import oof_vs_private
+from oofline.report.terminal import print_frame
 from oofline.scoring.intervals import bootstrap_ci
 from oofline.scoring.metrics import score
 from oofline.scoring.stored import load_stored
@@ -42,7 +43,7 @@ def run_demo(options: Any, paths: Paths) -> None:
     pipeline.run_submission(SimpleNamespace(cfg=replace(cfg, exp=name)), paths)
     names = [*(f"{cfg.exp}@{seed}" for seed in seeds), *dict.fromkeys((cfg.exp, name))]
     frame = private_table(cfg, paths, names)
-    pipeline.print_frame(frame, "demo: out-of-fold score beside the private score")
+    print_frame(frame, "demo: out-of-fold score beside the private score")
     write_text(paths.output / "private.csv", frame.to_csv(index=False))
     picture = oof_vs_private(frame, paths.output / "private.png", "rmse")
     say(f"demo done in {time.monotonic() - started:.0f} s; open {picture}")
