@@ -89,6 +89,15 @@ def _save(family, folder):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def no_log_file():
+    """A command's log file ends with the test that ran it."""
+    from oofline.progress import log_to
+
+    yield
+    log_to(None)
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
     """tiny_model(family) -> folder of a random 3-layer, 32-wide encoder; made once, read only.

@@ -7,7 +7,7 @@ tensors that are ready, with our model and number format: no data, no clipping, 
 A second table holds what each technique costs, see techniques.py.
 
     python tests/bench/run.py [--rows 1600] [--batch-size 32] [--repeats 3] [--model FOLDER]
-        [--techniques] [--technique-rows 800] [--data train.csv] [--out FOLDER]
+        [--table all|loops|techniques] [--technique-rows 800] [--data train.csv] [--out FOLDER]
 """
 
 import argparse
@@ -204,14 +204,15 @@ def turn(options, case):
 
 
 def main(options):
-    """Both tables, or that of the techniques alone."""
+    """Both tables, or the one asked for."""
     from oofline.demo.fetch import fetch_demo
 
     if options.data == DEMO:
         fetch_demo(ROOT)
-    if not options.techniques:
+    if options.table != "techniques":
         compare_loops(options)
-    techniques.compare(options, turn)
+    if options.table != "loops":
+        techniques.compare(options, turn)
 
 
 def compare_loops(options):
@@ -258,7 +259,7 @@ def read_options(argv=None):
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--model", default=str(ROOT / "input" / "models" / "all-MiniLM-L6-v2"))
-    parser.add_argument("--techniques", action="store_true", help="that table alone")
+    parser.add_argument("--table", choices=["all", "loops", "techniques"], default="all")
     parser.add_argument("--technique-rows", type=int, default=800)
     parser.add_argument("--data", default=DEMO, help="csv with columns id, text, rating")
     parser.add_argument("--out", default=str(ROOT / "output" / "bench"))

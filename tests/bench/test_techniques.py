@@ -38,7 +38,7 @@ def quick(bench, tmp_path, tiny_model):
     return lambda *argv: bench.read_options([
         "--rows", "64", "--technique-rows", "64", "--batch-size", "8", "--max-len", "24",
         "--repeats", "1", "--precision", "fp32", "--model", str(tiny_model("bert")),
-        "--data", str(data), "--out", str(tmp_path / "out"), "--techniques", *argv,
+        "--data", str(data), "--out", str(tmp_path / "out"), "--table", "techniques", *argv,
     ])  # fmt: skip
 
 
