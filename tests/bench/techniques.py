@@ -34,18 +34,18 @@ class Case:
 DROPOUT = {"dropout": 0.1}
 EPOCHS = 4
 CASES = {
-    "plain": Case("plain step, dropout 0.1", "plain", DROPOUT),
-    "fgm": Case("FGM", "plain", DROPOUT | {"fgm_eps": 0.5}, "fgm", 2.05),
-    "awp": Case("AWP, active", "plain", DROPOUT | {"awp_last_epochs": 1}, "awp", 2.05),
-    "sift": Case("SiFT", "plain", DROPOUT | {"sift_lambda": 1.0}, "sift", 2.6),
-    "rdrop": Case("R-Drop", "plain", DROPOUT | {"rdrop_alpha": 1.0}, "rdrop", 2.0),
+    "step": Case("plain step, dropout 0.1", "step", DROPOUT),
+    "fgm": Case("FGM", "step", DROPOUT | {"fgm_eps": 0.5}, "fgm", 2.05),
+    "awp": Case("AWP, active", "step", DROPOUT | {"awp_last_epochs": 1}, "awp", 2.05),
+    "sift": Case("SiFT", "step", DROPOUT | {"sift_lambda": 1.0}, "sift", 2.6),
+    "rdrop": Case("R-Drop", "step", DROPOUT | {"rdrop_alpha": 1.0}, "rdrop", 2.0),
     "multi-sample": Case(
-        "multi-sample dropout, 5 masks", "plain",
+        "multi-sample dropout, 5 masks", "step",
         DROPOUT | {"dropout_samples": 5, "dropout_sample_p": 0.3}, "multi_sample", 1.02,
     ),
-    "ema": Case("EMA", "plain", DROPOUT | {"ema_decay": 0.999}, "ema", 1.03),
+    "ema": Case("EMA", "step", DROPOUT | {"ema_decay": 0.999}, "ema", 1.03),
     "checkpointing": Case(
-        "gradient checkpointing", "plain", DROPOUT | {"gradient_checkpointing": True}
+        "gradient checkpointing", "step", DROPOUT | {"gradient_checkpointing": True}
     ),
     "no-dropout": Case("plain step, no dropout", "no-dropout", {"dropout": 0.0}),
     "mixout": Case("Mixout (no dropout)", "no-dropout", {"mixout_p": 0.1}, "mixout", 1.15),

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from oofline.storage import read_json
-from oofline.techniques import TECHNIQUES
 from oofline.training import fold as fold_module
 
 KEYS = {"case", "step_ms", "ratio", "peak_mb", "memory_ratio", "aim", "met"}
@@ -56,7 +55,19 @@ def in_this_process(bench):
     return turn
 
 
-@pytest.mark.skipif(not TECHNIQUES, reason="no technique is registered")
+def test_the_loops_stand_in_their_table(bench, quick, tmp_path):
+    """Through the real command line, each case in a process of its own."""
+    bench.main(quick("--table", "loops"))
+    table = read_json(tmp_path / "out" / "train.json")
+    assert [row["case"] for row in table] == list(bench.TITLES.values())
+    assert all(row["samples_per_s"] > 0 and row["peak_mb"] > 0 for row in table)
+    assert table[1]["ratio_to_trainer"] == table[3]["ratio_to_floor"] == 1.0
+
+
+def test_no_case_stands_in_both_tables(bench):
+    assert set(bench.CASES) & set(bench.techniques.CASES) == set()
+
+
 def test_every_case_runs_and_stands_in_the_table(bench, quick, tmp_path, capsys):
     bench.techniques.compare(quick(), in_this_process(bench))
     table = read_json(tmp_path / "out" / "techniques.json")
@@ -67,7 +78,7 @@ def test_every_case_runs_and_stands_in_the_table(bench, quick, tmp_path, capsys)
 
 
 def test_ratios_are_medians_of_the_turns_over_their_own_base(bench, quick, tmp_path, monkeypatch):
-    times = {"plain": [10, 100, 10], "awp": [20, 210, 19], "no-dropout": [8, 8, 8],
+    times = {"step": [10, 100, 10], "awp": [20, 210, 19], "no-dropout": [8, 8, 8],
              "mixout": [10, 10, 10]}  # fmt: skip
     calls = []
 
@@ -94,7 +105,7 @@ def test_ratios_are_medians_of_the_turns_over_their_own_base(bench, quick, tmp_p
 
 def test_plain_cases_run(bench, quick):
     turn = in_this_process(bench)
-    for case in ("plain", "checkpointing", "no-dropout", "plain-4"):
+    for case in ("step", "checkpointing", "no-dropout", "plain-4"):
         assert set(turn(quick(), case)) == {"step_ms", "peak"}
 
 
@@ -137,5 +148,5 @@ def test_a_turn_that_fails_in_its_process_stops_the_table(bench, quick):
     """Through the real command line: the child's last words are shown."""
     options = quick()
     options.data = "nothing.csv"
-    with pytest.raises(SystemExit, match=r"case plain failed[\s\S]*nothing\.csv"):
-        bench.turn(options, "plain")
+    with pytest.raises(SystemExit, match=r"case step failed[\s\S]*nothing\.csv"):
+        bench.turn(options, "step")
