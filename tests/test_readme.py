@@ -1,5 +1,6 @@
 """What the README and the Makefile promise exists, and the table of settings is the code's."""
 
+import os
 import re
 import runpy
 import shutil
@@ -55,8 +56,9 @@ def test_every_pipeline_target_is_one_call_of_a_verb():
 def test_make_passes_fold_seed_and_args_on():
     def dry(*argv):
         done = subprocess.run(
-            ["make", "-n", "-o", ".venv/.installed", *argv],
+            ["make", "-n", "--no-print-directory", "-o", ".venv/.installed", *argv],
             cwd=ROOT, capture_output=True, text=True, check=True,
+            env={k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL")},
         )  # fmt: skip
         return done.stdout.splitlines()[-1]
 
