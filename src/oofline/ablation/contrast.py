@@ -162,6 +162,7 @@ def _draws(
     whole = bool(there.all())
 
     def scores(drawn: np.ndarray) -> np.ndarray:
+        """Score of each seed on the drawn rows."""
         parts = [drawn if whole else drawn[mask[drawn]] for mask in there]
         pairs = zip(inputs, parts, strict=True)
         return np.array([function(y[part], block[part]) for block, part in pairs])

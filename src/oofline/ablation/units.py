@@ -150,6 +150,7 @@ def chance_score(task: Task, y_train: np.ndarray, y_valid: np.ndarray) -> float:
         constants = [shares[-1:] if task.kind == "binary" else shares]
 
     def scored(y: np.ndarray, constant: np.ndarray) -> float:
+        """Score of one constant prediction; 0 where it has none."""
         value = score(task, y, np.tile(constant, (len(y), 1)))
         return value if np.isfinite(value) else 0.0
 

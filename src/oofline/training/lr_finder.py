@@ -167,6 +167,7 @@ def range_test(cfg: CFG, material: Material, seed: int = 42, fold: int = 0) -> R
         with bar("range test", n_steps) as progress:
 
             def watched(rate: float) -> float:
+                """The same, shown in the bar."""
                 loss = take_step(rate)
                 progress.advance(lr=rate, loss=loss)
                 return loss
@@ -201,6 +202,7 @@ def _stepper(cfg: CFG, material: Material, seed: int, fold: int) -> Callable[[fl
     indices = iter(range(MOST_STEPS))
 
     def take_step(rate: float) -> float:
+        """One optimizer step at that rate; returns the loss before it."""
         set_proportional(optimizer, cfg, rate)
         step = steps.make(next(indices), cfg.batch_size)
         loss, _ = window_gradients(step, optimizer, scaler, techniques, parameters, cfg.clip_norm)
