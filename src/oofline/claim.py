@@ -12,7 +12,9 @@ from typing import Any
 
 from oofline.config import CFG, RUNTIME_FIELDS
 from oofline.data.competition import Competition
+from oofline.data.mecab import dictionary_version
 from oofline.data.reading import find_table
+from oofline.data.words import splitter_of
 from oofline.errors import ConfigError, DataError
 from oofline.models.hub import model_folder
 from oofline.storage import Paths, read_json, sha256_of, write_json
@@ -49,17 +51,27 @@ def check_settings(cfg: CFG, paths: Paths) -> bool:
 
 
 def inputs_of(cfg: CFG, paths: Paths, competition: Competition) -> dict[str, str]:
-    """SHA-256 of everything an experiment is trained on, by what it is called in messages."""
-    digest = hashlib.sha256()
-    folder = model_folder(cfg.model)
-    for file in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
-        digest.update(sha256_of(file).encode())
-    return {
+    """SHA-256 of everything an experiment is trained on, by what it is called in messages.
+
+    A baseline has no encoder; where MeCab finds its words, the dictionary's version stands there.
+    """
+    inputs = {
         "train file": competition.train_sha256,
         "test file": sha256_of(find_table(paths.input, "test")),
         "folds.csv": sha256_of(paths.folds),
-        "encoder": digest.hexdigest(),
     }
+    if cfg.kind == "transformer":
+        return inputs | {"encoder": _encoder_hash(cfg.model)}
+    mecab = splitter_of(cfg, competition.train_texts) == "mecab"
+    return inputs | {"dictionary": dictionary_version(cfg.word_dictionary) if mecab else ""}
+
+
+def _encoder_hash(model: str) -> str:
+    digest = hashlib.sha256()
+    folder = model_folder(model)
+    for file in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
+        digest.update(sha256_of(file).encode())
+    return digest.hexdigest()
 
 
 def claim_experiment(cfg: CFG, paths: Paths, inputs: dict[str, str]) -> None:

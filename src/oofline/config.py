@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from oofline.baseline_settings import BaselineSettings
 from oofline.limits import check_conflicts, check_ranges
 
 
 @dataclass(frozen=True)
-class CFG:
+class CFG(BaselineSettings):
     """Settings of one experiment: defaults < cfg.toml < --from EXP < command line."""
 
     # ---- what is trained
@@ -15,6 +16,8 @@ class CFG:
     """Competition: a folder below input/ with train.csv, test.csv and sample_submission.csv."""
     exp: str = "base"
     """Experiment name: results go to output/<comp>/<exp>/."""
+    kind: Literal["transformer", "lightgbm", "ridge", "logistic"] = "transformer"
+    """What is trained; all but "transformer" take minutes on a CPU."""
 
     # ---- the competition
     task: Literal[

@@ -5,11 +5,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from oofline.baselines.features import make_source
+from oofline.baselines.fitting import refuse_values
 from oofline.claim import check_settings, claim_experiment, inputs_of
 from oofline.config import CFG
 from oofline.data.batches import padding_report
 from oofline.data.competition import Competition, read_competition
-from oofline.data.folds import ensure_folds
+from oofline.data.coverage import coverage_notes
+from oofline.data.folds import Folds, ensure_folds
 from oofline.data.tokens import tokenize
 from oofline.errors import ConfigError, Stopped
 from oofline.models.backbone import load_tokenizer
@@ -19,10 +22,11 @@ from oofline.progress import say
 from oofline.scoring.metrics import get_metric
 from oofline.storage import Paths
 from oofline.techniques import build_techniques
+from oofline.training.baseline import train_baseline_fold
 from oofline.training.fold import train_fold
 from oofline.training.fold_files import remove_working_files
 from oofline.training.guard import Guard
-from oofline.training.material import Material
+from oofline.training.material import BaselineMaterial, Material
 from oofline.training.optim import parameter_groups
 from oofline.training.precision import choose_precision
 
@@ -55,24 +59,22 @@ def _numbers(text: str, name: str, forms: str) -> Iterator[int]:
         yield from range(int(low), int(high) + 1)
 
 
-def prepare(cfg: CFG, paths: Paths) -> Material:
+def prepare(cfg: CFG, paths: Paths) -> Material | BaselineMaterial:
     """Read the competition, make sure of the folds, and tokenise train and test.
 
     A new experiment is checked as a whole before anything is written: the metric, the loss, the
-    encoder and the optimizer's groups.
+    encoder and the optimizer's groups. A baseline's columns are made in place of tokens.
     """
     competition = read_competition(cfg, paths)
     for note in competition.notes:
         say(note)
     get_metric(competition.task.metric, competition.task.kind)
+    if cfg.kind != "transformer":
+        return _prepare_baseline(cfg, paths, competition)
     tokenizer = load_tokenizer(cfg.model)
     if not (paths.experiment(cfg.exp) / "cfg.json").exists():
         check_parts(cfg, competition)
-    folds, created = ensure_folds(cfg, paths, competition)
-    if created:
-        for line in folds.summary:
-            say(line)
-        say(f"made {paths.folds}; {paths.folds.with_suffix('.md')} holds the leak audit")
+    folds = _make_sure_of_folds(cfg, paths, competition)
     train, test = (
         tokenize(paths, texts, tokenizer, cfg.max_len, cfg.truncation, name)
         for name, texts in (("train", competition.train_texts), ("test", competition.test_texts))
@@ -80,7 +82,28 @@ def prepare(cfg: CFG, paths: Paths) -> Material:
     say(f"train: {train.truncation_report()}")
     say(f"test: {test.truncation_report()}")
     say(padding_report(train.lengths, cfg.batch_size))
+    for note in coverage_notes(tokenizer, train, competition.train_texts):
+        say(note)
     return Material(paths, competition, folds, tokenizer, train, test)
+
+
+def _prepare_baseline(cfg: CFG, paths: Paths, competition: Competition) -> BaselineMaterial:
+    refuse_values(cfg, competition.task, competition.y)
+    source = make_source(cfg, paths, competition)
+    for note in source.notes:
+        say(note)
+    return BaselineMaterial(
+        paths, competition, _make_sure_of_folds(cfg, paths, competition), source
+    )
+
+
+def _make_sure_of_folds(cfg: CFG, paths: Paths, competition: Competition) -> Folds:
+    folds, created = ensure_folds(cfg, paths, competition)
+    if created:
+        for line in folds.summary:
+            say(line)
+        say(f"made {paths.folds}; {paths.folds.with_suffix('.md')} holds the leak audit")
+    return folds
 
 
 def check_parts(cfg: CFG, competition: Competition) -> None:
@@ -114,7 +137,8 @@ def train_units(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int]) -> i
         ConfigError, DataError: settings or inputs are wrong, or not those of the experiment.
     """
     check_settings(cfg, paths)
-    choose_precision(cfg)
+    if cfg.kind == "transformer":
+        choose_precision(cfg)
     units = [(seed, fold) for seed in seeds for fold in folds]
     todo = [u for u in units if not is_done(paths.fold(cfg.exp, *u))]
     for unit in set(units) - set(todo):
@@ -133,7 +157,9 @@ def train_units(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int]) -> i
     return done
 
 
-def _train_unit(cfg: CFG, material: Material, guard: Guard, seed: int, fold: int) -> bool:
+def _train_unit(
+    cfg: CFG, material: Material | BaselineMaterial, guard: Guard, seed: int, fold: int
+) -> bool:
     folder = material.paths.fold(cfg.exp, seed, fold)
     folder.mkdir(parents=True, exist_ok=True)
     if guard.must_stop(0.0):
@@ -146,7 +172,10 @@ def _train_unit(cfg: CFG, material: Material, guard: Guard, seed: int, fold: int
         with FileLock(folder / ".lock", timeout=0):
             if is_done(folder):
                 return False
-            result = train_fold(cfg, material, seed, fold, guard)
+            if isinstance(material, BaselineMaterial):
+                result = train_baseline_fold(cfg, material, seed, fold, guard)
+            else:
+                result = train_fold(cfg, material, seed, fold, guard)
     except Timeout:
         say(f"seed {seed} fold {fold}: another process is training it, passed over")
         return False

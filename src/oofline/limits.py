@@ -28,6 +28,11 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "freeze_layers": (0, None), "awp_start_score": (None, None),
     "fgm_start_score": (None, None), "time_limit_hours": (0, None), "save_minutes": (0, None),
     "bootstrap_samples": (10, None),
+    "tfidf_min_rows": (1, None), "tfidf_max": (0, None), "svd_dims": (0, None),
+    "lgbm_rounds": (1, None), "lgbm_patience": (0, None), "lgbm_lr": (1e-4, 1),
+    "lgbm_leaves": (2, None), "lgbm_min_rows": (1, None), "lgbm_features": (1e-4, 1),
+    "lgbm_rows": (0.01, 1), "lgbm_l2": (0, None), "linear_penalty": (1e-9, None),
+    "inner_share": (0.05, 0.5),
 }  # fmt: skip
 """Field -> (lowest, highest) allowed value; None = unbounded."""
 
@@ -97,7 +102,7 @@ def check_conflicts(cfg: Any) -> None:
     if cfg.dropout is not None and cfg.dropout > 0 and _body_is_frozen(cfg):
         raise ConfigError("dropout acts on the backbone, which body_lr = 0 freezes: leave one out")
     _check_delays(cfg)
-    for clash, message in _technique_conflicts(cfg):
+    for clash, message in (*_technique_conflicts(cfg), *_baseline_conflicts(cfg)):
         if clash:
             raise ConfigError(message)
     for name in ("comp", "exp"):
@@ -180,4 +185,29 @@ def _technique_conflicts(cfg: Any) -> Iterator[tuple[bool, str]]:
     yield (
         cfg.ema_decay > 0 and cfg.checkpoint == "average",
         'ema_decay averages already: leave out ema_decay or checkpoint = "average"',
+    )
+
+
+_OF_TRANSFORMERS = {
+    "awp_last_epochs": 0, "awp_start_score": None, "fgm_eps": 0, "sift_lambda": 0,
+    "rdrop_alpha": 0, "mixout_p": 0, "ema_decay": 0, "reinit_layers": 0, "freeze_layers": 0,
+}  # fmt: skip
+
+
+def _baseline_conflicts(cfg: Any) -> Iterator[tuple[bool, str]]:
+    """As `_technique_conflicts`, for the kinds without a neural network."""
+    grams = bool(cfg.tfidf_words.strip() or cfg.tfidf_chars.strip())
+    for name, off in _OF_TRANSFORMERS.items():
+        value = getattr(cfg, name)
+        yield (
+            cfg.kind != "transformer" and value != off,
+            f'{name} = {value} acts on kind "transformer" alone: leave it out with {cfg.kind}',
+        )
+    yield (
+        cfg.kind != "transformer" and not grams,
+        f"kind = {cfg.kind} without n-grams: set tfidf_words or tfidf_chars",
+    )
+    yield (
+        not cfg.svd_beside and cfg.svd_dims == 0,
+        "svd_beside = false takes the n-grams away: set svd_dims (100 to 300)",
     )

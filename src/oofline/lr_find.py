@@ -6,16 +6,21 @@ import pandas as pd
 
 from oofline.config import CFG
 from oofline.crossval import prepare
+from oofline.errors import ConfigError
 from oofline.progress import say
 from oofline.report.lr_finder import range_picture
 from oofline.storage import Paths, write_text
 from oofline.training.lr_finder import Suggestion, range_test, suggest
+from oofline.training.material import Material
 
 
 def run_lr_find(options: Any, paths: Paths) -> None:
     """``oofline lr-find``: writes output/<comp>/lr-find/<exp>.csv and .png, nothing else."""
     cfg: CFG = options.cfg
-    test = range_test(cfg, prepare(cfg, paths))
+    material = prepare(cfg, paths) if cfg.kind == "transformer" else None
+    if not isinstance(material, Material):
+        raise ConfigError(f'lr-find is for kind "transformer", and kind = {cfg.kind}')
+    test = range_test(cfg, material)
     suggestion = suggest(test)
     table = pd.DataFrame({"lr": test.lr, "loss": test.loss, "smoothed": test.smoothed})
     path = paths.output / "lr-find" / f"{cfg.exp}.csv"

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from oofline.config import CFG
+from oofline.data.language import language_notes
 from oofline.data.reading import find_table, read_table
 from oofline.data.targets import read_target
 from oofline.data.texts import Texts, build_texts, require_column
@@ -33,6 +34,7 @@ class Competition:
         y: (n,) int64 class indices, or (n, 1) float64 values for regression.
         train_sha256: of the train file's bytes.
         notes: lines to print: what was found and what was decided.
+        text_columns: the columns that the texts are made of.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Competition:
     y: np.ndarray
     train_sha256: str
     notes: list[str]
+    text_columns: tuple[str, ...] = ()
 
 
 def read_competition(cfg: CFG, paths: Paths) -> Competition:
@@ -88,7 +91,8 @@ def read_competition(cfg: CFG, paths: Paths) -> Competition:
         test_texts=texts.test,
         y=target.y,
         train_sha256=sha256_of(find_table(paths.input, "train")),
-        notes=[rows, *target.notes, *text_notes],
+        notes=[rows, *target.notes, *text_notes, *language_notes(texts.train, texts.test)],
+        text_columns=texts.columns,
     )
 
 

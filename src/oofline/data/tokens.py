@@ -15,6 +15,7 @@ from oofline.storage import Paths, replacing
 
 CACHE_VERSION = 1
 ROWS_PER_CHUNK = 1000
+_PLACES = ("name_or_path", "vocab_file", "spm_file", "tokenizer_file")
 
 _FEATURES = Features({"input_ids": Sequence(Value("int32")), "n_tokens": Value("int32")})
 
@@ -86,7 +87,8 @@ def cache_key(texts: list[str], tokenizer: Any, max_len: int, truncation: str) -
     if getattr(tokenizer, "backend_tokenizer", None) is not None:
         vocabulary = tokenizer.backend_tokenizer.to_str()
     else:
-        vocabulary = json.dumps([sorted(tokenizer.get_vocab().items()), repr(tokenizer)])
+        own = {k: v for k, v in tokenizer.init_kwargs.items() if k not in _PLACES}
+        vocabulary = json.dumps([sorted(tokenizer.get_vocab().items()), own], default=str)
     digest = hashlib.sha256(
         json.dumps([CACHE_VERSION, vocabulary, max_len, truncation, len(texts)]).encode()
     )

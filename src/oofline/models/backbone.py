@@ -21,6 +21,7 @@ from oofline.config import CFG
 from oofline.errors import ConfigError
 from oofline.models.dropout import set_config_dropout, set_dropout
 from oofline.models.hub import has_safetensors, model_folder
+from oofline.models.japanese import refuse_single_characters, tokenizer_options
 from oofline.storage import read_json
 
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
@@ -38,7 +39,8 @@ def load_tokenizer(name: str) -> transformers.PreTrainedTokenizerBase:
         name: hub name or local folder, as ``CFG.model``.
 
     Raises:
-        ConfigError: the model or its tokenizer files are missing or unreadable.
+        ConfigError: the model or its tokenizer files are missing or unreadable, or a Japanese
+            tokenizer would load without its words.
     """
     folder = model_folder(name)
     problem = f"model = {name!r}: no tokenizer could be read from {folder}"
@@ -46,11 +48,13 @@ def load_tokenizer(name: str) -> transformers.PreTrainedTokenizerBase:
     if not any(path for pattern in _VOCABULARIES for path in folder.glob(pattern)):
         # without these, transformers would go on with an empty vocabulary
         raise ConfigError(f"{problem} (no {' or '.join(_VOCABULARIES)}); {remedy}")
+    options = tokenizer_options(name, folder)
     with _quiet():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
         except Exception as error:  # the tokenizers library raises bare Exceptions
             raise ConfigError(f"{problem} ({_line(error)}); {remedy}") from error
+    refuse_single_characters(name, folder, tokenizer)
     size = read_json(folder / "config.json").get("vocab_size", len(tokenizer))
     if len(tokenizer) > size:
         raise ConfigError(

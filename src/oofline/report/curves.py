@@ -18,8 +18,9 @@ _SEED_LINES: tuple[Any, ...] = ("-", "--", ":", "-.")
 
 
 def learning_curves(
-    path: Path, histories: list[pd.DataFrame], metric: str, greater_is_better: bool
-) -> Path:
+    path: Path, histories: list[pd.DataFrame], metric: str, greater_is_better: bool,
+    unit: str = "epoch",
+) -> Path:  # fmt: skip
     """Losses and score at every evaluation, all folds and seeds in one figure.
 
     Args:
@@ -27,6 +28,7 @@ def learning_curves(
         histories: one per run, not empty: columns epoch, train_loss, valid_loss, score, seed, fold.
         metric: name of the score.
         greater_is_better: its direction (decides which evaluation is marked as the best).
+        unit: what column epoch counts.
     """
     runs = pd.concat(histories, ignore_index=True)
     seeds = [int(seed) for seed in sorted(runs["seed"].unique())]
@@ -43,7 +45,7 @@ def learning_curves(
             for history in histories:
                 _draw_run(ax, history, column, seeds)
             _draw_mean(ax, runs, column, len(histories))
-            titles(ax, title, "epoch", label)
+            titles(ax, title, unit, label)
             ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
         for history in histories:
             _mark_best(axes[2], history, greater_is_better)

@@ -11,6 +11,7 @@ from oofline.data.competition import Competition
 from oofline.errors import DataError
 from oofline.report.calibration import calibration
 from oofline.report.curves import learning_curves, lr_schedule
+from oofline.report.importance import draw_baseline
 from oofline.report.predictions import confusion, predicted_vs_true, score_by_length
 from oofline.report.worst import worst_rows, worst_table
 from oofline.results import Task
@@ -59,9 +60,9 @@ def draw_experiment(
     """Draw the pictures of an experiment; arguments as in `report_experiment`.
 
     Returns:
-        learning_curves, lr_schedule, confusion and calibration (classes) or predicted_vs_true
-        (regression), score_by_length and worst_rows, all .png; worst_rows.csv, with whole texts,
-        is written beside them.
+        learning_curves, lr_schedule (of a baseline: importance), confusion and calibration
+        (classes) or predicted_vs_true (regression), score_by_length and worst_rows, all .png;
+        worst_rows.csv, with whole texts, is written beside them.
     """
     folder = paths.experiment(cfg.exp) / "pictures"
     pictures = draw_training(cfg, paths, competition, oof, scores, folder)
@@ -71,12 +72,17 @@ def draw_experiment(
 def draw_training(
     cfg: CFG, paths: Paths, competition: Competition, oof: Oof, scores: dict[str, Any], folder: Path
 ) -> list[Path]:
-    """Learning curves of all folds and seeds, and the learning rates of the last fold."""
+    """Learning curves of all folds and seeds, and the learning rates of the last fold.
+
+    Of a baseline: what it looks at, and learning curves where it was boosted.
+    """
     histories = [
         read_history(paths.fold(cfg.exp, seed, fold), seed, fold)
         for seed in oof.seeds
         for fold in oof.folds
     ]
+    if cfg.kind != "transformer":
+        return draw_baseline(cfg, paths, oof, scores, histories, folder)
     curves = learning_curves(
         folder / "learning_curves.png", histories, scores["metric"], scores["greater_is_better"]
     )

@@ -22,7 +22,8 @@ CJK = (
 _FILES = ("cjk", "notosansjp", "ipa", "takao", "vl-", "gothic", "meiryo", "wqy", "fallback")
 _MISSING = "□"
 _NOT_FIRST = "、。，．・！？!?」』）】〉》ー〜ぁぃぅぇぉっゃゅょァィゥェォッャュョ…"
-_PACKAGES = "fonts-noto-cjk (apt install fonts-noto-cjk) or japanize-matplotlib (pip)"
+_FONT_PACKAGES = ("matplotlib_fontja", "japanize_matplotlib")
+_PACKAGES = 'oofline[ja] or matplotlib-fontja (pip), or fonts-noto-cjk (apt)'
 
 
 @functools.cache
@@ -40,11 +41,12 @@ def families() -> tuple[str, ...]:
 
 
 def _font_files() -> list[str]:
-    """Files on this machine whose names promise Japanese, japanize-matplotlib's included."""
+    """Files on this machine whose names promise Japanese, those of Python packages included."""
     files = [Path(name) for name in font_manager.findSystemFonts()]
-    package = importlib.util.find_spec("japanize_matplotlib")
-    if package is not None and package.origin is not None:
-        files += sorted(Path(package.origin).parent.glob("fonts/*.ttf"))
+    for name in _FONT_PACKAGES:
+        package = importlib.util.find_spec(name)
+        if package is not None and package.origin is not None:
+            files += sorted(Path(package.origin).parent.glob("fonts/*.ttf"))
     return [str(file) for file in files if any(part in file.name.lower() for part in _FILES)]
 
 

@@ -25,6 +25,16 @@ def write_fold(
             goes on from it.
     """
     save_model(model, tokenizer, folder)
+    write_results(folder, task, result)
+    remove_working_files(folder)
+
+
+def write_results(folder: Path, task: Task, result: FoldResult) -> None:
+    """Write predictions, history and last the scores; the model stands there already.
+
+    Raises:
+        OoflineError: a file cannot be written.
+    """
     valid = prediction_frame(
         task, result.valid_ids, result.seed, result.fold,
         pred=result.valid_pred, last=result.valid_last, best=result.valid_best,
@@ -36,7 +46,6 @@ def write_fold(
     write_frame(folder / "test.parquet", [test])
     write_text(folder / "history.csv", pd.DataFrame(result.history).to_csv(index=False))
     write_json(folder / "scores.json", plain(result.scores))
-    remove_working_files(folder)
 
 
 def remove_working_files(folder: Path) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from oofline.baselines.features import Source
 from oofline.data.competition import Competition
 from oofline.data.folds import Folds
 from oofline.data.tokens import Tokens
@@ -29,3 +30,20 @@ class Material:
     tokenizer: PreTrainedTokenizerBase
     train_tokens: Tokens
     test_tokens: Tokens
+
+
+@dataclass(frozen=True)
+class BaselineMaterial:
+    """What all folds and seeds of a baseline share.
+
+    Attributes:
+        paths: of the competition.
+        competition: tables, task and targets.
+        folds: which row validates where.
+        source: columns of all rows, nothing of them fitted.
+    """
+
+    paths: Paths
+    competition: Competition
+    folds: Folds
+    source: Source

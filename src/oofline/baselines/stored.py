@@ -1,0 +1,84 @@
+"""The files of a fitted baseline, and the baseline back from them: nothing is pickled."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from oofline.baselines.boosting import Boosted, load_boosted
+from oofline.baselines.columns import Categories, Scale
+from oofline.baselines.features import Features
+from oofline.baselines.fitting import Baseline
+from oofline.baselines.linear import Linear, load_linear
+from oofline.baselines.ngrams import Tfidf
+from oofline.storage import read_json, replacing, write_json
+
+
+def save_baseline(baseline: Baseline, folder: Path) -> None:
+    """Write ``features.json`` (names), ``features.safetensors`` (numbers) and the models.
+
+    Models are LightGBM's own text (model0.txt, ...) or weights (model0.safetensors, ...), one for
+    each problem.
+    """
+    features = baseline.features
+    tensors = {"mean": features.scale.mean, "spread": features.scale.spread}
+    tensors |= {f"idf{i}": tfidf.idf for i, tfidf in enumerate(features.tfidfs)}
+    if features.svd is not None:
+        tensors["svd"] = features.svd
+    with replacing(folder / "features.safetensors") as temporary:
+        save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary)
+    models: list[dict[str, Any]] = []
+    for index, model in enumerate(baseline.models):
+        boosted = isinstance(model, Boosted)
+        name = f"model{index}.{'txt' if boosted else 'safetensors'}"
+        model.save(folder / name)
+        kind = model.kind if isinstance(model, Linear) else "lightgbm"
+        models.append({"file": name, "sort": model.sort, "kind": kind})
+    described = {
+        "ngrams": [{"sort": t.sort, "names": t.names.tolist()} for t in features.tfidfs],
+        "svd_beside": features.beside,
+        "categories": [list(value) for value in features.categories.values],
+        "columns": [list(name) for name in features.names if name[0] not in ("word", "char")],
+        "models": models,
+        "choices": list(baseline.choices),
+    }
+    write_json(folder / "features.json", described)
+
+
+def load_baseline(folder: Path, vocabularies: dict[str, np.ndarray]) -> Baseline:
+    """Read what `save_baseline` wrote.
+
+    Args:
+        folder: of a finished fold.
+        vocabularies: sort -> the n-grams of the counts that it shall transform, in alphabetical
+            order (`oofline.baselines.ngrams.Ngrams.names`). All of the baseline's must be there.
+
+    Raises:
+        DataError: a file is missing or damaged.
+        KeyError: an n-gram is not among the vocabularies.
+    """
+    described = read_json(folder / "features.json")
+    tensors = load_file(folder / "features.safetensors")
+    tfidfs = []
+    for index, block in enumerate(described["ngrams"]):
+        place = {name: i for i, name in enumerate(vocabularies[block["sort"]])}
+        columns = np.array([place[name] for name in block["names"]], dtype=np.int64)
+        names = np.array(block["names"], dtype=object)
+        tfidfs.append(Tfidf(block["sort"], names, columns, tensors[f"idf{index}"]))
+    others = [(sort, name) for sort, name in described["columns"]]
+    grams = [(t.sort, str(name)) for t in tfidfs for name in t.names]
+    beside = bool(described["svd_beside"])
+    values = [(int(column), str(value)) for column, value in described["categories"]]
+    categories = Categories(values, [name for sort, name in others if sort == "category"])
+    features = Features(
+        tuple(tfidfs), tensors.get("svd"), beside, Scale(tensors["mean"], tensors["spread"]),
+        categories, (*(grams if beside else []), *others),
+    )  # fmt: skip
+    models = tuple(
+        load_boosted(folder / m["file"], m["sort"])
+        if m["kind"] == "lightgbm"
+        else load_linear(folder / m["file"], m["kind"], m["sort"])
+        for m in described["models"]
+    )
+    return Baseline(features, models, tuple(described["choices"]))
