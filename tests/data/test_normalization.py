@@ -5,7 +5,8 @@ from oofline.errors import ConfigError
 
 
 @pytest.mark.parametrize(("step", "before", "after"), [
-    ("nfkc", "ＡＢＣ１２ｱｲｳ㌔", "ABC12アイウキロ"), ("nfc", "か\u3099", "が"), ("lower", "ABC", "abc"),
+    ("nfkc", "ＡＢＣ１２ｱｲｳ㌔", "ABC12アイウキロ"),
+    ("nfc", "か\u3099", "が"), ("lower", "ABC", "abc"),
     ("digits", "10日 2024", "00日 0000"), ("repeats", "わーーーーーい!!!!!", "わーーーい!!!"),
     ("urls", "見て https://t.co/xyz。はい", "見て URL。はい"), ("kana", "すごいネ", "スゴイネ"),
     ("spaces", " a \n b\t\tc ", "a b c"),

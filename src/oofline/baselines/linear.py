@@ -56,7 +56,8 @@ class Linear:
     def save(self, path: Path) -> None:
         """Write the weights as safetensors."""
         with replacing(path) as temporary:
-            save_file({"coef": self.coef, "intercept": self.intercept}, temporary)
+            tensors = {"coef": self.coef, "intercept": self.intercept}
+            save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary)
 
 
 def load_linear(path: Path, kind: str, sort: str) -> Linear:

@@ -23,7 +23,7 @@ _FILES = ("cjk", "notosansjp", "ipa", "takao", "vl-", "gothic", "meiryo", "wqy",
 _MISSING = "□"
 _NOT_FIRST = "、。，．・！？!?」』）】〉》ー〜ぁぃぅぇぉっゃゅょァィゥェォッャュョ…"
 _FONT_PACKAGES = ("matplotlib_fontja", "japanize_matplotlib")
-_PACKAGES = 'oofline[ja] or matplotlib-fontja (pip), or fonts-noto-cjk (apt)'
+_PACKAGES = "oofline[ja] or matplotlib-fontja (pip), or fonts-noto-cjk (apt)"
 
 
 @functools.cache

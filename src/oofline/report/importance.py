@@ -45,7 +45,9 @@ def mean_importance(paths: Paths, exp: str, oof: Oof) -> pd.DataFrame:
             path = paths.fold(exp, seed, fold) / "importance.csv"
             if not path.exists():
                 raise DataError(f"{path} does not exist: delete {path.parent} and train it again")
-            frames.append(pd.read_csv(path, keep_default_na=False))
+            frames.append(
+                pd.read_csv(path, keep_default_na=False, dtype={"name": str, "towards": str})
+            )
     every = pd.concat(frames, ignore_index=True)
     grouped = every.groupby(["sort", "name"], sort=False)
     result = grouped.agg(importance=("importance", "sum"), folds=("importance", "size"))
