@@ -5,6 +5,7 @@ from matplotlib import font_manager
 
 from oofline.report import fonts
 from oofline.report.fonts import displayable, families, text_width, wrap
+from oofline.report.style import figure, titles
 
 JAPANESE = "この商品は、とても良い。"
 
@@ -67,6 +68,18 @@ def test_fonts_newer_than_the_font_list_are_found(monkeypatch, fresh, tmp_path):
     monkeypatch.setattr(font_manager, "findSystemFonts", lambda: there)
     families()
     assert [f.fname for f in known if str(tmp_path) in f.fname] == [str(file)]
+
+
+def test_the_packages_font_draws_japanese(monkeypatch, fresh, tmp_path, capfd, caplog):
+    pytest.importorskip("matplotlib_fontja", reason="matplotlib-fontja is not installed")
+    known = [f for f in font_manager.fontManager.ttflist if f.name not in fonts.CJK]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", known)
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
+    assert families() == (fonts.LATIN, "IPAexGothic")
+    assert displayable(JAPANESE) == JAPANESE
+    with figure(tmp_path / "picture.png", 3, 2) as fig:
+        titles(fig.subplots(), JAPANESE, JAPANESE, "y")
+    assert "Failed" not in caplog.text + capfd.readouterr().err
 
 
 def test_marks_without_a_glyph_vanish_and_accents_are_composed():

@@ -41,7 +41,7 @@ def test_from_training_to_a_submission_beside_a_transformer(write_competition, o
     oofline("compare", "--base", "base")
     oofline("submission", "--exp", "mix")
     table = pd.read_csv(paths.output / "compare.csv")
-    assert {"base", "lgbm", "lin", "mix"} <= set(table["name"])
+    assert {"base", "lgbm", "lin", "mix"} <= set(table["experiment"])
     assert paths.submission.exists()
     scores = read_json(paths.experiment("lgbm") / "scores.json")
     assert (scores["seeds"], scores["folds"]) == ([1, 2], [0, 1, 2])

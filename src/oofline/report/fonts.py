@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import logging
 import unicodedata
 from pathlib import Path
 
@@ -30,8 +31,10 @@ _PACKAGES = "oofline[ja] or matplotlib-fontja (pip), or fonts-noto-cjk (apt)"
 def families() -> tuple[str, ...]:
     """The font families to draw with: Latin first, then one with Japanese, where installed.
 
-    Fonts installed after matplotlib's font list was cached are found too.
+    Fonts installed after matplotlib's font list was cached are found too. That a Japanese font has
+    no bold face is not worth matplotlib's warning.
     """
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     known = {entry.name for entry in font_manager.fontManager.ttflist}
     if not known.intersection(CJK):
         for file in _font_files():

@@ -79,6 +79,7 @@ def importance_picture(path: Path, frame: pd.DataFrame, title: str) -> Path:
         where = np.arange(len(top))
         ax.barh(where, top["importance"], color=[_SORTS[sort][1] for sort in top["sort"]])
         ax.set_yticks(where, labels, color=DARK)
+        ax.set_ylim(-0.7, len(top) - 0.3)
         ax.grid(axis="y", visible=False)
         titles(ax, title, "share of the importance of all columns, mean over folds", "")
         for sort in dict.fromkeys(top["sort"].iloc[::-1]):
