@@ -31,13 +31,15 @@ from oofline.verbs import (
 
 _MODULES = {
     "demo": "oofline.demo.run", "ablation": "oofline.ablation.run", "lr-find": "oofline.lr_find",
+    "kernel": "oofline.kaggle.build", "kernel-rehearse": "oofline.kaggle.rehearsal.run",
 }  # fmt: skip
 """Where ``run_<verb>`` is, if not in `oofline.pipeline`."""
 
 
 def usage() -> str:
     """The verbs, a line each."""
-    lines = [f"  {name:<11} {(kind.__doc__ or '').strip()}" for name, kind in verbs().items()]
+    width = max(map(len, verbs()))
+    lines = [f"  {name:<{width}} {(kind.__doc__ or '').strip()}" for name, kind in verbs().items()]
     return "\n".join(
         ["usage: oofline <verb> [--comp NAME] [--exp NAME] [--<setting> VALUE ...]", "", *lines, "",
          "oofline <verb> --help lists every setting; settings also stand in input/<comp>/cfg.toml."]

@@ -15,6 +15,8 @@ class CFG:
     """Competition: a folder below input/ with train.csv, test.csv and sample_submission.csv."""
     exp: str = "base"
     """Experiment name: results go to output/<comp>/<exp>/."""
+    kaggle_slug: str = ""
+    """Name of the competition on Kaggle, as in its address; "" = comp."""
 
     # ---- the competition
     task: Literal[
@@ -194,9 +196,12 @@ class CFG:
         check_conflicts(self)
 
 
-RUNTIME_FIELDS = frozenset(
-    {"device", "eval_batch_size", "time_limit_hours", "save_minutes", "wandb", "bootstrap_samples"}
-)
+# fmt: off
+RUNTIME_FIELDS = frozenset({
+    "kaggle_slug", "device", "eval_batch_size", "time_limit_hours", "save_minutes", "wandb",
+    "bootstrap_samples",
+})
+# fmt: on
 """Fields that say how a run goes, not what it learns: they may differ on resuming.
 
 ``device`` stands among them so that a fold can move to another GPU; where precision is "auto", a

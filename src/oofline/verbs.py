@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -100,6 +100,48 @@ class Ablation:
 
 
 @dataclass(frozen=True)
+class Kernel:
+    """Build the Kaggle kernel of an experiment or ensemble: wheels, weights, notebook, manifest."""
+
+    cfg: Settings
+    mode: Literal["infer", "train"] = "infer"
+    """Predict with the folds trained here, or train them inside Kaggle's time limit."""
+    image: str = ""
+    """Kaggle's image: a name in images.toml or a file made by `pip freeze` there; "" = newest."""
+    python: str = ""
+    """Python of the kernel, as in 3.12; "" = the image's."""
+    title: str = ""
+    """Title of the kernel, from which its address is made; "" = oofline <comp> <exp>."""
+    weights_dtype: Literal["fp32", "fp16"] = "fp32"
+    """Format of the uploaded weights; the score difference of fp16 is measured and stated."""
+    fold: str = "all"
+    """MODE=train: folds: all, 0, "0,2" or 1-3."""
+    seed: str = "42"
+    """MODE=train: seeds: 42 or "42,43"."""
+
+
+@dataclass(frozen=True)
+class KernelRehearse:
+    """Run the built notebook offline as Kaggle would, and compare its predictions with ours."""
+
+    cfg: Settings
+    multiply: int = 3
+    """How many times larger than the public test the hidden one is; 1 adds only the edge cases."""
+    hidden_rows: int = 0
+    """Rows of the full test, for the projected time; 0 = as many as were rehearsed."""
+    speedup: float = 1.0
+    """How much faster one of Kaggle's GPUs is than this machine, if you measured it."""
+    minutes: float = 0.0
+    """Time limit of the rehearsal; 0 = Kaggle's."""
+    memory_gb: float = 0.0
+    """Memory limit of the rehearsal; 0 = Kaggle's."""
+    isolation: Literal["auto", "namespaces", "guard"] = "auto"
+    """How network and files are kept away: kernel namespaces, or a guard inside Python."""
+    layout: Literal["new", "old"] = "new"
+    """Mount points: /kaggle/input/datasets/<owner>/<slug> (new) or /kaggle/input/<slug>."""
+
+
+@dataclass(frozen=True)
 class Demo:
     """Fetch the demo competition and take it from train.csv to a submission and its true score."""
 
@@ -134,7 +176,7 @@ class Metrics:
 def verbs() -> dict[str, type]:
     """Verb -> its options."""
     kinds = (
-        Demo, Folds, LrFind, Train, Oof, Ensemble, Submission, Compare, Ablation, Sync, Config,
-        Metrics,
+        Demo, Folds, LrFind, Train, Oof, Ensemble, Submission, Compare, Ablation, Kernel,
+        KernelRehearse, Sync, Config, Metrics,
     )  # fmt: skip
     return {re.sub("(?<=[a-z])([A-Z])", r"-\1", kind.__name__).lower(): kind for kind in kinds}
