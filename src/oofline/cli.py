@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from oofline.verbs import (
     LrFind,
     Metrics,
     Oof,
+    Predict,
     Submission,
     verbs,
 )  # fmt: skip
@@ -32,6 +33,7 @@ from oofline.verbs import (
 _MODULES = {
     "demo": "oofline.demo.run", "ablation": "oofline.ablation.run", "lr-find": "oofline.lr_find",
     "kernel": "oofline.kaggle.build", "kernel-rehearse": "oofline.kaggle.rehearsal.run",
+    "predict": "oofline.inference.run",
 }  # fmt: skip
 """Where ``run_<verb>`` is, if not in `oofline.pipeline`."""
 
@@ -71,13 +73,24 @@ def parse(argv: Sequence[str], root: Path) -> tuple[Callable[[Any, Paths], None]
     if not comp and kind not in (Config, Metrics) and not asks_help:
         raise ConfigError("which competition? add --comp NAME (make: COMP=NAME)")
     paths = Paths(comp, root)
-    options = _parse_options(kind, argv, load_cfg(paths, _starting_point(kind, argv, paths)))
+    options = _parse_options(kind, argv, _starting_settings(kind, argv, paths, asks_help))
     module = _MODULES.get(argv[0], "oofline.pipeline")
     return (
         getattr(importlib.import_module(module), f"run_{argv[0].replace('-', '_')}"),
         options,
         paths,
     )
+
+
+def _starting_settings(kind: type, argv: Sequence[str], paths: Paths, asks_help: bool) -> CFG:
+    """Settings before the command line has its say."""
+    if kind is not Predict or asks_help:
+        return load_cfg(paths, _starting_point(kind, argv, paths))
+    from oofline.inference.needs import starting_settings
+
+    weights, name = _option(argv, "weights"), _option(argv, "exp") or load_cfg(paths).exp
+    stored = Paths(paths.comp, Path(weights)) if weights else paths
+    return replace(starting_settings(stored, name), exp=name)
 
 
 def _starting_point(kind: type, argv: Sequence[str], paths: Paths) -> str:

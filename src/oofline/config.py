@@ -179,7 +179,7 @@ class CFG:
 
     # ---- how it runs (may change between two starts of the same experiment)
     device: str = "auto"
-    """"auto" (cuda, mps, cpu in this order), or "cpu", "cuda", "cuda:1"."""
+    """"auto" (every GPU, else mps, cpu), "cpu", "cuda:1", or a list: a process for each."""
     eval_batch_size: int = 64
     """Rows per forward pass without gradient."""
     time_limit_hours: float = 0.0

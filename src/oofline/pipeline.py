@@ -7,7 +7,7 @@ import pandas as pd
 
 from oofline.claim import check_inputs
 from oofline.config import CFG
-from oofline.crossval import parse_folds, parse_seeds, train_units
+from oofline.crossval import parse_folds, parse_seeds
 from oofline.data.competition import Competition, read_competition
 from oofline.data.folds import Folds, ensure_folds
 from oofline.errors import ConfigError, DataError
@@ -23,7 +23,9 @@ from oofline.scoring.oof import collect, complete_seeds
 from oofline.scoring.registry import METRICS
 from oofline.scoring.stored import stored_names
 from oofline.scoring.summary import write_oof
+from oofline.sharing import train_on_devices
 from oofline.storage import Paths, sha256_of, write_text
+from oofline.takeup import take_up
 from oofline.tracking import sync
 
 
@@ -59,7 +61,8 @@ def run_train(options: Any, paths: Paths) -> None:
     """``oofline train``."""
     cfg: CFG = options.cfg
     seeds, folds = parse_seeds(options.seed), parse_folds(options.fold, cfg.n_folds)
-    done = train_units(cfg, paths, folds, seeds)
+    take_up(cfg, paths, options.state)
+    done = train_on_devices(cfg, paths, folds, seeds)
     say(f"trained {done} folds of {cfg.exp}")
     if complete := _complete_seeds(cfg, paths):
         _score(cfg, paths, complete)

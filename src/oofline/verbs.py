@@ -29,6 +29,8 @@ class Train:
     """Seeds: 42 or "42,43"."""
     from_: Annotated[str, tyro.conf.arg(name="from")] = ""
     """Experiment whose settings are the starting point."""
+    state: str = ""
+    """Project folder with an earlier state (read-only, may be absent): goes on from there."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,19 @@ class Submission:
     """Write a validated submission.csv from an experiment or an ensemble (--exp)."""
 
     cfg: Settings
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Predict the present test file with the stored models of an experiment or ensemble (--exp)."""
+
+    cfg: Settings
+    weights: str = ""
+    """Project folder with the stored models (read-only is enough); "" = this one."""
+    check: bool = False
+    """Predict validation rows again as well, and compare with the stored predictions."""
+    check_rows: int = 200
+    """Validation rows per fold that --check predicts, in whole batches."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +191,7 @@ class Metrics:
 def verbs() -> dict[str, type]:
     """Verb -> its options."""
     kinds = (
-        Demo, Folds, LrFind, Train, Oof, Ensemble, Submission, Compare, Ablation, Kernel,
+        Demo, Folds, LrFind, Train, Oof, Ensemble, Predict, Submission, Compare, Ablation, Kernel,
         KernelRehearse, Sync, Config, Metrics,
     )  # fmt: skip
     return {re.sub("(?<=[a-z])([A-Z])", r"-\1", kind.__name__).lower(): kind for kind in kinds}

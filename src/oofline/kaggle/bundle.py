@@ -41,18 +41,23 @@ def units_of(paths: Paths, name: str) -> list[Unit]:
     Raises:
         DataError: there is none of that name, it is not scored, or folds are missing.
     """
-    scores = read_json(stored_folder(paths, name) / "scores.json")
-    members = scores.get("members") or [name]
     units: dict[tuple[str, int, int], Unit] = {}
-    for member in members:
-        exp, _, seed = str(member).partition("@")
-        own = read_json(stored_folder(paths, exp) / "scores.json")
+    queue = [name]
+    while queue:
+        member, _, seed = queue.pop().partition("@")
+        source = stored_folder(paths, member)
+        if (source / "weights.json").exists():
+            blend = read_json(source / "weights.json")
+            pairs = zip(blend["members"], blend["weights"], strict=True)
+            queue += [str(inner) for inner, weight in pairs if weight]
+            continue
+        own = read_json(source / "scores.json")
         for each in [int(seed)] if seed else own["seeds"]:
             for fold in own["folds"]:
-                folder = paths.fold(exp, each, fold)
+                folder = paths.fold(member, each, fold)
                 if not (folder / "scores.json").exists():
                     raise DataError(f"{folder} is not finished: train that fold, then build again")
-                units[exp, each, fold] = Unit(exp, each, fold, folder)
+                units[member, each, fold] = Unit(member, each, fold, folder)
     return [units[key] for key in sorted(units)]
 
 
@@ -62,7 +67,7 @@ def trained_files(paths: Paths, name: str) -> Iterator[tuple[str, Path]]:
     Stored test predictions are left out: a kernel that copied them would prove nothing.
     """
     units = units_of(paths, name)
-    folders = [stored_folder(paths, name), *(paths.experiment(unit.exp) for unit in units)]
+    folders = [*_ensembles(paths, name), *(paths.experiment(unit.exp) for unit in units)]
     for pattern in ("folds.csv", "folds.json", "folds_groups.csv"):
         yield from _below(paths, paths.output.glob(pattern))
     for folder in dict.fromkeys(folders):
@@ -70,6 +75,17 @@ def trained_files(paths: Paths, name: str) -> Iterator[tuple[str, Path]]:
         yield from _below(paths, folder.glob("oof.parquet"))
     for unit in units:
         yield from _below(paths, filter(_is_needed, sorted(unit.folder.iterdir())))
+
+
+def _ensembles(paths: Paths, name: str) -> list[Path]:
+    """Folders of the ensemble of that name and of those within it."""
+    found, queue = [], [name]
+    while queue:
+        folder = stored_folder(paths, queue.pop().partition("@")[0])
+        if (folder / "weights.json").exists():
+            found.append(folder)
+            queue += map(str, read_json(folder / "weights.json")["members"])
+    return found
 
 
 def _is_needed(path: Path) -> bool:

@@ -21,12 +21,16 @@ from oofline.results import Task
 from oofline.scoring.metrics import score
 from oofline.scoring.oof import read_parquet
 from oofline.sources import check_value
-from oofline.storage import Paths, read_json
+from oofline.storage import Paths, read_json, sha256_of
 from oofline.training.precision import choose_precision
 from oofline.training.predict import predict
 
 KEPT = ("target_mean", "target_std")
 """Not rounded: two numbers whose error would move every prediction."""
+
+
+ORIGINAL = "sha256_of_original"
+"""Metadata of rounded weights: SHA-256 of the file they were made from, which predict checks."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def rounded(tensors: dict[str, Tensor], source: Path) -> dict[str, Tensor]:
 def write_half(source: Path, target: Path) -> None:
     """Write a fold's weights as fp16 (see `rounded`)."""
     tensors, meta = read_tensors(source)
-    write_tensors(target, rounded(tensors, source), meta)
+    write_tensors(target, rounded(tensors, source), meta | {ORIGINAL: sha256_of(source)})
 
 
 def experiment_settings(paths: Paths, exp: str) -> CFG:
