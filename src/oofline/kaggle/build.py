@@ -51,7 +51,7 @@ def run_kernel(options: Any, paths: Paths) -> None:
             "part": "kernel", "comp": paths.comp, "exp": cfg.exp, "mode": options.mode,
             "title": title, "slug": notebook.slug_of(title),
             "kaggle_slug": cfg.kaggle_slug or paths.comp, "python": image.python,
-            "image": image.name, "image_source": image.source,
+            "image": image.name, "image_option": options.image, "image_source": image.source,
             "torch": str(image.packages.get("torch", "")), "weights_dtype": options.weights_dtype,
             "rounding": rounding, "git_commit": git_commit(),
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
