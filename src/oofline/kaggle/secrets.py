@@ -26,7 +26,7 @@ PATTERNS = {
     "kaggle.json": (b'"key"', re.compile(rb'"key"\s*:\s*"[0-9a-f]{32}"')),
     "netrc entry": (b"login", re.compile(rb"\bmachine\s+\S+\s+login\s+\S+\s+password\s+\S+")),
     "wandb key": (
-        b"wandb", re.compile(rb"(?i)\bwandb_(?:api_?)?key[\"']?\s*[=:]\s*[\"']?[0-9a-f-]{40}")
+        b"", re.compile(rb"(?i)\bwandb_(?:api_?)?key[\"']?\s*[=:]\s*[\"']?[0-9a-f-]{40}")
     ),
     "wandb key of the new form": (b"wandb_v1_", re.compile(rb"\bwandb_v1_[A-Za-z0-9_]{20,}")),
     "AWS access key": (b"A", re.compile(rb"(?:AKIA|ASIA)[0-9A-Z]{16}\b")),

@@ -18,8 +18,12 @@ from oofline.kaggle.wheels import read_requirements, supported_tags
 from oofline.progress import bar, say
 from oofline.storage import write_text
 
-INSIDE = "/image"
-"""Where the image's packages are seen from inside the namespace."""
+INSIDE = "/image/site-packages"
+"""Where the image's packages are seen from inside the namespace.
+
+The last part matters: dill, which hashes functions for `datasets`, takes a module outside of a
+folder of that name for the user's own, and copies it with all that it holds.
+"""
 
 
 @dataclass
@@ -143,7 +147,7 @@ def _install(interpreter: Path, folder: Path, names: set[str], pins: dict) -> st
 
 def _linked(image: Image, shipped: dict[str, Path], work: Path) -> Environment:
     """The running environment's packages, linked: those that the image has and the kernel lacks."""
-    environment = Environment(work / "env", work / "image", running_python())
+    environment = Environment(work / "env", work / "site-packages", running_python())
     environment.packages.mkdir(parents=True)
     tags = supported_tags(Image("", running_python(), 40, {}, ""))
     for wheel in shipped.values():

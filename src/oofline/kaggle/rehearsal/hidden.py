@@ -83,7 +83,8 @@ def text_columns(cfg: CFG, competition: Competition) -> list[str]:
     """Columns of the test that the texts are made of."""
     if cfg.text_template:
         fields = [name for _, name, _, _ in string.Formatter().parse(cfg.text_template)]
-        return [name for name in dict.fromkeys(fields) if name]
+        kept = (None, competition.id_col, cfg.group_col)
+        return [name for name in dict.fromkeys(fields) if name not in kept]
     texts = np.array(competition.test_texts, dtype=object)
     return [c for c in competition.test if (competition.test[c].to_numpy() == texts).all()]
 

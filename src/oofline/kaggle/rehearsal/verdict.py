@@ -1,8 +1,8 @@
 """Whether a rehearsal passed, and if not, why: the submission, and predictions against the stored.
 
 In fp32 a prediction depends on the row alone, to rounding: the bound is 1e-5. In bf16 and fp16 it
-also depends on the rows beside it, through the padding, and the hidden test makes other batches than
-the public one: there the bound is a share of the predictions' standard deviation.
+also depends on the rows beside it, through the padding, and the hidden test makes other batches
+than the public one: there the bound is a share of the predictions' standard deviation.
 """
 
 import re
