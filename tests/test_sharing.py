@@ -154,7 +154,7 @@ def test_ctrl_c_in_a_terminal_ends_the_command_and_all_its_workers(write_competi
         lines += process.stdout.read().splitlines()
         assert process.wait(120) == 130
     assert "Traceback" not in "".join(lines)
-    assert "interrupted: what was being done is saved" in lines[-1]
+    assert "interrupted with 3 of 3 left: run the same command again" in lines[-1]
     states = [p.parent.name for p in paths.output.glob("base/seed42/fold*/state.safetensors")]
     assert sorted(states) == ["fold0", "fold1"]
     for log in paths.output.glob("base/workers/*.log"):

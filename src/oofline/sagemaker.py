@@ -12,6 +12,7 @@ says nothing, the usual folders below ``/opt/ml`` are taken if they exist:
 The last line is the score, as in ``oof_f1=0.79900;``: ``oof_f1=([-+0-9.eE]+);`` reads it.
 """
 
+import itertools
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -47,7 +48,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """
     try:
         words = train_options(argv)
-        given = dict(zip(words, [*words[1:], ""], strict=True))
+        given = dict(itertools.pairwise([*words, ""]))
         paths = Paths(given.get("--comp") or COMP, Path(environ.get("OOFLINE_ROOT", ".")))
         _lay_out(paths, environ)
         exp = given.get("--exp") or load_cfg(paths).exp

@@ -173,7 +173,8 @@ def test_here_another_test_file_replaces_every_prediction(project, hidden, write
 def test_here_an_interrupted_prediction_mixes_nothing(
     project, hidden, write_test, oofline, monkeypatch
 ):
-    write_test(project, hidden.assign(id=pd.read_csv(project.input / "test.csv")["id"]).iloc[:12])
+    ids = pd.read_csv(project.input / "test.csv")["id"]  # the same ids, other texts
+    write_test(project, hidden.iloc[:12].assign(id=ids, text="other " + hidden["text"].iloc[:12]))
     real, calls = fold_module.predict, []
 
     def failing(*args, **kwargs):
