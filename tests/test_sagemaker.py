@@ -81,6 +81,7 @@ def test_a_restarted_job_goes_on_from_its_checkpoints(container, tmp_path, capsy
     assert "1 of 2 folds are finished already" in capsys.readouterr().out
 
 
+@pytest.mark.timeout(900)  # an interpreter that imports torch, on a machine that may be busy
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGTERM")
 def test_a_spot_interruption_saves_a_state(container, tmp_path):
     environ, root = container()

@@ -182,10 +182,11 @@ def test_an_interrupt_reaches_every_worker(run, forked, capsys, number):
 
 
 def test_the_time_limit_ends_each_worker_on_its_own(run, forked, capsys):
-    late = forked.Semaphore(0)
+    both, late = forked.Barrier(2), forked.Semaphore(0)
 
     def do(unit, device, guard):
         assert 0 < guard.seconds_left() < math.inf
+        both.wait(WAIT)
         if unit == 0:
             late.release()
             raise Stopped("time_limit_hours reached: unit 0 is saved", 0)

@@ -30,6 +30,19 @@ def strip_backbone(paths, *exps):
         write_json(path, read_json(path) | {"model": "/not/there/any/more"})
 
 
+def as_dataset(paths):
+    """Leave of a project what a dataset of weights holds, and no more."""
+    keep = {
+        "cfg.json", "scores.json", "weights.json", "folds.csv", "folds.json", "folds_groups.csv",
+        "model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json",
+    }  # fmt: skip
+    for path in [p for p in paths.root.rglob("*") if p.is_file()]:
+        in_fold = path.parent.name.startswith("fold")
+        of_blend = path.parent.parent.name == "ensembles"
+        if path.name not in keep and not (path.name == "oof.parquet" and (in_fold or of_blend)):
+            path.unlink()
+
+
 def predictions(path):
     frame = pd.read_parquet(path)
     return frame.sort_values(["seed", "id"]).reset_index(drop=True)
@@ -67,16 +80,19 @@ def test_the_same_test_file_gives_the_very_same_predictions(project, kernel, oof
 @pytest.mark.parametrize("name", ["blend", "ranks", "both"])
 def test_ensembles_blend_as_they_did(project, kernel, oofline, name):
     strip_backbone(project, "base", "other")
+    assert oofline(project.root, "submission", *TOY, "--exp", name)[0] == 0
+    submission = project.submission.read_bytes()
+    stored = predictions(project.ensemble(name) / "test.parquet")
+    as_dataset(project)
     paths = kernel()
     code, _, _ = oofline(paths.root, "predict", *TOY, "--exp", name, "--weights", project.root)
     assert code == 0
-    found, stored = (predictions(each.ensemble(name) / "test.parquet") for each in (paths, project))
+    found = predictions(paths.ensemble(name) / "test.parquet")
     pd.testing.assert_frame_equal(found, stored, rtol=1e-12)
     folds = {"blend": 4, "ranks": 6, "both": 6}[name]  # shared members predict once
     assert read_json(paths.output / "predict.json")["folds"] == folds
-    for root in (project.root, paths.root):
-        assert oofline(root, "submission", *TOY, "--exp", name)[0] == 0
-    assert paths.submission.read_bytes() == project.submission.read_bytes()
+    assert oofline(paths.root, "submission", *TOY, "--exp", name)[0] == 0
+    assert paths.submission.read_bytes() == submission
     whole = (paths.experiment("base") / "scores.json").is_file()
     assert whole == (name != "blend")  # of one seed alone, nothing claims to be the experiment
 

@@ -81,7 +81,8 @@ def _take_device(post: Post) -> None:
 def _listen(pipe: Connection, units: queue.SimpleQueue[Any], guard: Guard) -> None:
     """Take messages as they come; without anyone at the other end, save and stop."""
     parent = multiprocessing.parent_process()
-    kind, watched = "unit", [pipe, *([parent.sentinel] if parent else [])]
+    watched: list[Any] = [pipe, parent.sentinel] if parent else [pipe]
+    kind = "unit"
     while kind == "unit":
         try:
             kind, *content = pipe.recv() if pipe in wait(watched) else ("stop",)
