@@ -1,5 +1,7 @@
 """One stored fold: swapped files are named, differences are seen, formats are those there are."""
 
+import functools
+import pickle
 import shutil
 
 import numpy as np
@@ -11,7 +13,13 @@ from oofline.config import CFG
 from oofline.data.batches import sorted_batches
 from oofline.errors import ConfigError
 from oofline.inference.files import ORIGINAL
-from oofline.inference.fold import some_batches, usable_precision
+from oofline.inference.fold import (
+    Order,
+    Outcome,
+    fold_predictor,
+    some_batches,
+    usable_precision,
+)
 from oofline.storage import read_json, sha256_of, write_json
 
 TOY = ("predict", "--comp", "toy", "--check")
@@ -99,6 +107,15 @@ def test_float16_weights_of_another_fold_are_named(project, kernel, oofline):
     code, _, err = oofline(kernel().root, *TOY, "--weights", project.root)
     assert code == 2
     assert "seed1/fold1/model.safetensors is not the file" in err
+
+
+def test_what_a_started_process_is_given_can_be_sent(trained):
+    cfgs = {"base": CFG(comp="toy", model="m")}
+    order = Order(cfgs, trained, trained, check_rows=200)
+    start = pickle.loads(pickle.dumps(functools.partial(fold_predictor, order)))
+    assert start.args == (order,)
+    outcome = Outcome(("base", 42, 0), "fp16", 1.5, 1e-3, 192)
+    assert pickle.loads(pickle.dumps(outcome)) == outcome
 
 
 def test_checked_batches_are_those_of_training_from_long_to_short():
