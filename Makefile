@@ -13,7 +13,7 @@ ARMS   ?=
 EXPERIMENT = --comp "$(COMP)" --exp "$(EXP)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo folds lr-find train oof ensemble submission compare ablation sync bench readme test lint check clean
+.PHONY: help setup demo folds lr-find train oof ensemble predict submission compare ablation sync bench readme test lint check clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -37,6 +37,8 @@ oof: setup               ## COMP= EXP=: score out of fold, with intervals and pi
 	@$(BIN)/oofline oof $(EXPERIMENT)
 ensemble: setup          ## COMP= EXPS=base,awp [NAME=]: cross-fitted blend
 	@$(BIN)/oofline ensemble --comp "$(COMP)" --exps "$(EXPS)" --name "$(NAME)" $(ARGS)
+predict: setup           ## COMP= EXP= ARGS="--weights DIR": a new test file by stored models
+	@$(BIN)/oofline predict $(EXPERIMENT)
 submission: setup        ## COMP= EXP=: validated submission.csv (an experiment or an ensemble)
 	@$(BIN)/oofline submission $(EXPERIMENT)
 compare: setup           ## COMP= [BASE=]: every experiment in one table, with paired intervals

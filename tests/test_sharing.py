@@ -136,6 +136,7 @@ def _until(condition):
         step.wait(0.01)
 
 
+@pytest.mark.timeout(900)  # three interpreters that import torch, on a machine that may be busy
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal to a process group")
 def test_ctrl_c_in_a_terminal_ends_the_command_and_all_its_workers(write_competition):
     """The real thing: started processes, a signal to the whole group, and no traceback."""
@@ -151,10 +152,10 @@ def test_ctrl_c_in_a_terminal_ends_the_command_and_all_its_workers(write_competi
             if {"cpu/1", "cpu/2"} <= {word.split(" | ")[0] for word in lines if " epoch " in word}:
                 break
         os.killpg(process.pid, signal.SIGINT)
-        lines += process.stdout.read().splitlines()
-        assert process.wait(120) == 130
+        lines += process.stdout.readlines()
+        assert process.wait(600) == 130
     assert "Traceback" not in "".join(lines)
-    assert "interrupted: what was being done is saved" in lines[-1]
+    assert "interrupted with 3 of 3 left: run the same command again" in lines[-1]
     states = [p.parent.name for p in paths.output.glob("base/seed42/fold*/state.safetensors")]
     assert sorted(states) == ["fold0", "fold1"]
     for log in paths.output.glob("base/workers/*.log"):

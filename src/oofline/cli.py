@@ -5,7 +5,7 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -105,11 +105,19 @@ def _starting_point(kind: type, argv: Sequence[str], paths: Paths) -> str:
     name = first or _option(argv, "base") or _option(argv, "exp") or load_cfg(paths).exp
     if kind is Compare and not (paths.experiment(name) / "cfg.json").exists():
         name = next((p.parent.name for p in sorted(paths.output.glob("*/cfg.json"))), name)
+    names = _experiments_behind(paths, name)
+    return next((n for n in names if (paths.experiment(n) / "cfg.json").exists()), "")
+
+
+def _experiments_behind(paths: Paths, name: str) -> Iterator[str]:
+    """The experiment of that name, or those in the ensemble of that name."""
+    name = name.partition("@")[0].strip().removeprefix("ensembles/")
     blend = paths.ensemble(name) / "scores.json"
-    if blend.exists():
-        name = read_json(blend)["members"][0]
-    name = name.partition("@")[0].strip()
-    return name if (paths.experiment(name) / "cfg.json").exists() else ""
+    if not blend.exists():
+        yield name
+        return
+    for member in read_json(blend)["members"]:
+        yield from _experiments_behind(paths, member)
 
 
 def _parse_options(kind: type, argv: Sequence[str], base: CFG) -> Any:

@@ -171,7 +171,7 @@ def test_an_interrupt_reaches_every_worker(run, forked, capsys, number):
         stop_when_asked(unit, device, guard, ready)
 
     before = signal.getsignal(number)
-    with pytest.raises(Stopped, match="interrupted: what was being done is saved") as stop:
+    with pytest.raises(Stopped, match="interrupted with 3 of 3 left") as stop:
         run(do, [0, 1, 2])
     assert stop.value.exit_code == 130
     assert signal.getsignal(number) is before
@@ -181,20 +181,22 @@ def test_an_interrupt_reaches_every_worker(run, forked, capsys, number):
     assert "unit 2" not in out
 
 
-def test_the_time_limit_ends_each_worker_on_its_own(run, forked):
-    late = forked.Semaphore(0)
+def test_the_time_limit_ends_each_worker_on_its_own(run, forked, capsys):
+    both, late = forked.Barrier(2), forked.Semaphore(0)
 
     def do(unit, device, guard):
         assert 0 < guard.seconds_left() < math.inf
+        both.wait(WAIT)
         if unit == 0:
             late.release()
             raise Stopped("time_limit_hours reached: unit 0 is saved", 0)
-        assert late.acquire(timeout=WAIT)
+        assert late.acquire(timeout=WAIT)  # the other has stopped; this one still has the time
         return unit
 
-    with pytest.raises(Stopped, match="time_limit_hours reached") as stop:
-        run(do, [0, 1, 2, 3], guard=Guard(time_limit_hours=99.0))
+    with pytest.raises(Stopped, match="time_limit_hours reached with 1 of 2 left") as stop:
+        run(do, [0, 1], guard=Guard(time_limit_hours=99.0))
     assert stop.value.exit_code == 0
+    assert "unit 0 is saved" in capsys.readouterr().out
 
 
 def test_workers_end_when_their_parent_is_killed(run, forked):

@@ -23,7 +23,7 @@ def device_list(cfg: CFG, n_units: int) -> list[str]:
     names = [part.strip() for part in cfg.device.split(",")]
     if names == ["auto"]:
         names = _all_gpus() if n_units > 1 else names
-    elif len(names) > 1:
+    else:
         _check(cfg, names)
     return names[: max(1, n_units)]
 
@@ -48,7 +48,7 @@ def _all_gpus() -> list[str]:
 
 def _check(cfg: CFG, names: list[str]) -> None:
     """Refuse a list with a device that is not there, or with different number formats."""
-    if "auto" in names or "" in names:
+    if {"auto", ""} & set(names):
         raise ConfigError(f'device = "{cfg.device}": name each device, as in "cuda:0,cuda:1"')
     for name in names:
         choose_device(name)

@@ -7,14 +7,16 @@ Messages to a worker: ("unit", unit), ("end",) and ("stop",). Messages from it: 
 
 import contextlib
 import math
+import multiprocessing
 import os
 import queue
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +66,9 @@ def work(pipe: Connection, start: Start, post: Post) -> None:
 
 def _append_output_to(log: Path) -> None:
     """Everything that is printed from here on, by C code too, goes to the file."""
-    with log.open("ab") as handle:
-        for stream in (1, 2):
-            os.dup2(handle.fileno(), stream)
+    sys.stdout = sys.stderr = log.open("a", encoding="utf-8", buffering=1)
+    for stream in (1, 2):
+        os.dup2(sys.stdout.fileno(), stream)
 
 
 def _take_device(post: Post) -> None:
@@ -78,10 +80,12 @@ def _take_device(post: Post) -> None:
 
 def _listen(pipe: Connection, units: queue.SimpleQueue[Any], guard: Guard) -> None:
     """Take messages as they come; without anyone at the other end, save and stop."""
+    parent = multiprocessing.parent_process()
+    watched: list[Any] = [pipe, parent.sentinel] if parent else [pipe]
     kind = "unit"
     while kind == "unit":
         try:
-            kind, *content = pipe.recv()
+            kind, *content = pipe.recv() if pipe in wait(watched) else ("stop",)
         except (EOFError, OSError):
             kind, content = "stop", []
         guard.interrupted = guard.interrupted or kind == "stop"

@@ -90,7 +90,7 @@ class _Crew:
     def __init__(
         self, units: list[Any], guard: Guard, name: Callable[[Any], str], overall: Bar
     ) -> None:
-        self.left, self.outcomes = deque(units), list[Any]()
+        self.left, self.outcomes, self.n_units = deque(units), list[Any](), len(units)
         self.guard, self.name, self.overall = guard, name, overall
         self.workers: list[_Worker] = []
         self.stopping = False
@@ -107,7 +107,11 @@ class _Crew:
                 except (EOFError, ConnectionResetError):
                     self._ended(working.pop(pipe))
             if self.guard.interrupted:
-                self._stop(self._stopped(self.guard.reason, self.guard.exit_code))
+                self._stop(Stopped(self.guard.reason, self.guard.exit_code))
+        if isinstance(self.reason, Stopped):
+            left = f"{self.n_units - len(self.outcomes)} of {self.n_units} left"
+            text = f"{self.reason} with {left}: run the same command again to go on"
+            raise Stopped(text, self.reason.exit_code)
         if self.reason is not None:
             raise self.reason
 
@@ -129,7 +133,7 @@ class _Crew:
         elif kind == "stopped":
             say(f"{worker.label} | {content[0]}")
             reason = "interrupted" if content[1] else "time_limit_hours reached"
-            self.reason = self.reason or self._stopped(reason, content[1])
+            self.reason = self.reason or Stopped(reason, content[1])
             self._stop(self.reason) if content[1] else self.left.clear()
         elif kind == "failed":
             self._stop(OoflineError(f"{where} failed: {content[0]} (log: {worker.log})"))
@@ -170,12 +174,6 @@ class _Crew:
             self.stopping = True
             for worker in self.workers:
                 worker.tell("stop")
-
-    def _stopped(self, reason: str, exit_code: int) -> Stopped:
-        return Stopped(
-            f"{reason}: what was being done is saved, the same command goes on from there",
-            exit_code,
-        )
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from oofline.inference.needs import Needs, Unit, needs_of, settings_of
 from oofline.progress import bar, say
 from oofline.storage import Paths, read_json, sha256_of, write_json
 from oofline.training.guard import Guard
+from oofline.training.precision import choose_device
 
 
 def run_predict(options: Any, paths: Paths) -> None:
@@ -131,7 +132,7 @@ def _about(
         "exp": exp,
         "rows": len(competition.test_ids),
         "folds": len(outcomes),
-        "devices": labels(devices),
+        "devices": labels([str(choose_device(n)) if n == "auto" else n for n in devices]),
         "precision": sorted({outcome.precision for outcome in outcomes}),
         "seconds": seconds,
         "forward_seconds": sum(outcome.seconds for outcome in outcomes),
