@@ -10,13 +10,14 @@ EXPS   ?=
 NAME   ?=
 BASE   ?=
 ARMS   ?=
+MODE   ?= infer
 EXPERIMENT = --comp "$(COMP)" --exp "$(EXP)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo folds lr-find train oof ensemble predict submission compare ablation sync bench readme test lint check clean
+.PHONY: help setup demo folds lr-find train oof ensemble predict submission compare ablation kernel kernel-rehearse sync bench readme test lint check clean
 
 help:            ## this list
-	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -45,6 +46,10 @@ compare: setup           ## COMP= [BASE=]: every experiment in one table, with p
 	@$(BIN)/oofline compare --comp "$(COMP)" --base "$(BASE)" $(ARGS)
 ablation: setup          ## COMP= ARMS=base,awp,fgm FOLD= SEED= [NAME=]: what each setting is worth
 	@$(BIN)/oofline ablation --comp "$(COMP)" --arms "$(ARMS)" --seed "$(SEED)" --fold "$(FOLD)" --name "$(NAME)" $(ARGS)
+kernel: setup            ## COMP= EXP= [MODE=train]: wheels, weights and notebook for Kaggle, with a manifest
+	@$(BIN)/oofline kernel --mode "$(MODE)" $(EXPERIMENT)
+kernel-rehearse: setup   ## COMP= EXP=: that very notebook, offline, as Kaggle would run it
+	@$(BIN)/oofline kernel-rehearse $(EXPERIMENT)
 sync: setup              ## COMP=: upload runs that were tracked offline
 	@$(BIN)/oofline sync --comp "$(COMP)" $(ARGS)
 bench: setup             ## speed and memory against other loops, side by side
