@@ -10,10 +10,11 @@ EXPS   ?=
 NAME   ?=
 BASE   ?=
 ARMS   ?=
+MSG    ?=
 EXPERIMENT = --comp "$(COMP)" --exp "$(EXP)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo folds lr-find train oof ensemble submission compare ablation sync bench readme test lint check clean
+.PHONY: help setup demo folds lr-find train oof ensemble submission kernel-push submit ledger download compare ablation sync bench readme test lint check clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -39,7 +40,15 @@ ensemble: setup          ## COMP= EXPS=base,awp [NAME=]: cross-fitted blend
 	@$(BIN)/oofline ensemble --comp "$(COMP)" --exps "$(EXPS)" --name "$(NAME)" $(ARGS)
 submission: setup        ## COMP= EXP=: validated submission.csv (an experiment or an ensemble)
 	@$(BIN)/oofline submission $(EXPERIMENT)
-compare: setup           ## COMP= [BASE=]: every experiment in one table, with paired intervals
+kernel-push: setup       ## COMP=: the rehearsed kernel to Kaggle, until it has run (ARGS=--dry-run: only print)
+	@$(BIN)/oofline kernel-push --comp "$(COMP)" $(ARGS)
+submit: setup            ## COMP= EXP= MSG=: file or kernel output to Kaggle, scored and noted in the ledger
+	@$(BIN)/oofline submit --msg "$(MSG)" $(EXPERIMENT)
+ledger: setup            ## COMP=: every submission; pending scores are asked for
+	@$(BIN)/oofline ledger --comp "$(COMP)" $(ARGS)
+download: setup          ## COMP=<name on Kaggle>: the competition's files into input/
+	@$(BIN)/oofline download --comp "$(COMP)" $(ARGS)
+compare: setup           ## COMP= [BASE=]: every experiment in one table, with paired intervals; the ledger
 	@$(BIN)/oofline compare --comp "$(COMP)" --base "$(BASE)" $(ARGS)
 ablation: setup          ## COMP= ARMS=base,awp,fgm FOLD= SEED= [NAME=]: what each setting is worth
 	@$(BIN)/oofline ablation --comp "$(COMP)" --arms "$(ARMS)" --seed "$(SEED)" --fold "$(FOLD)" --name "$(NAME)" $(ARGS)

@@ -31,6 +31,8 @@ from oofline.verbs import (
 
 _MODULES = {
     "demo": "oofline.demo.run", "ablation": "oofline.ablation.run", "lr-find": "oofline.lr_find",
+    "kernel-push": "oofline.kaggle.push", "submit": "oofline.kaggle.submit",
+    "ledger": "oofline.delivery", "download": "oofline.kaggle.download",
 }  # fmt: skip
 """Where ``run_<verb>`` is, if not in `oofline.pipeline`."""
 

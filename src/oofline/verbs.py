@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -70,12 +70,66 @@ class Submission:
 
 
 @dataclass(frozen=True)
+class KernelPush:
+    """Upload the rehearsed kernel and its datasets to Kaggle, and wait until it has run there."""
+
+    cfg: Settings
+    dry_run: bool = False
+    """Print the calls as commands of Kaggle's client; nothing is sent, no key is needed."""
+    again: bool = False
+    """Push a new version of the kernel even where this build has run."""
+    poll_seconds: float = 15.0
+    """Seconds between two looks at something that takes its time."""
+
+
+@dataclass(frozen=True)
+class Submit:
+    """Submit submission.csv, or the pushed kernel's output, wait for the score, note both."""
+
+    cfg: Settings
+    msg: str = ""
+    """Stands beside the submission on Kaggle and in the ledger; "" = name and OOF score."""
+    way: Literal["auto", "file", "kernel"] = "auto"
+    """"auto": the kernel's output where the competition takes notebooks alone, else the file."""
+    wait: bool = True
+    """Wait for the public score."""
+    again: bool = False
+    """Submit a file that was submitted before."""
+    dry_run: bool = False
+    """Print the calls as commands of Kaggle's client; nothing is sent, no key is needed."""
+    poll_seconds: float = 15.0
+    """Seconds between two looks at something that takes its time."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Ask Kaggle for scores that were pending, and show every submission."""
+
+    cfg: Settings
+    poll_seconds: float = 15.0
+    """Seconds before a question is repeated that Kaggle had no answer to."""
+
+
+@dataclass(frozen=True)
+class Download:
+    """Fetch a competition's files from Kaggle into input/, resumed where it stopped."""
+
+    cfg: Settings
+    overwrite: bool = False
+    """Replace files of the same name that did not come from Kaggle."""
+    poll_seconds: float = 15.0
+    """Seconds before a question is repeated that Kaggle had no answer to."""
+
+
+@dataclass(frozen=True)
 class Compare:
-    """Every experiment in one table, with paired intervals against a base."""
+    """Every experiment in one table, with paired intervals against a base; then the ledger."""
 
     cfg: Settings
     base: str = ""
     """Experiment to compare with; "" = the one named base, or the first by name."""
+    public_rows: int = 0
+    """Rows behind the public score; 0 = 30 % of the test rows."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +188,7 @@ class Metrics:
 def verbs() -> dict[str, type]:
     """Verb -> its options."""
     kinds = (
-        Demo, Folds, LrFind, Train, Oof, Ensemble, Submission, Compare, Ablation, Sync, Config,
-        Metrics,
+        Demo, Download, Folds, LrFind, Train, Oof, Ensemble, Submission, KernelPush, Submit, Ledger,
+        Compare, Ablation, Sync, Config, Metrics,
     )  # fmt: skip
     return {re.sub("(?<=[a-z])([A-Z])", r"-\1", kind.__name__).lower(): kind for kind in kinds}
