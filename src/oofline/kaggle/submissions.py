@@ -24,7 +24,7 @@ def listed(client: Client, slug: str) -> list[Any]:
     return [submission for submission in found or [] if submission is not None]
 
 
-def find(submissions: list[Any], row: dict[str, str], taken: set[str]) -> Any | None:
+def find(submissions: list[Any], row: dict[Any, Any], taken: set[str]) -> Any | None:
     """The submission that a row of the ledger is about; None where it is not listed.
 
     By Kaggle's number, or, where the command was killed before it knew that, by message and time.

@@ -124,7 +124,9 @@ def _send(client: Client, paths: Paths, slug: str, parcel: Parcel, scores: dict[
                 parcel.version, client.quiet,
             )  # fmt: skip
         else:
-            answer = client.act(what, "competition_submit", str(parcel.file), parcel.message, slug)
+            answer = client.act(
+                what, "competition_submit", str(parcel.file), parcel.message, slug, client.quiet
+            )
     except CallFailedError as failure:
         if not failure.unclear:
             change_row(paths, time, status=ERROR)
@@ -163,7 +165,8 @@ def _finish(client: Client, paths: Paths, slug: str, time: str, options: Any) ->
         return cells["status"], found if over else None
 
     found = client.wait(f"public score of {slug}", look, options.cfg.time_limit_hours)
-    row = read_ledger(paths).set_index("time").loc[time]
+    frame = read_ledger(paths)
+    row = frame[frame["time"] == time].to_dict("records")[0]
     if row["status"] == ERROR:
         raise DataError(
             f"Kaggle could not score submission {found.ref}: "
