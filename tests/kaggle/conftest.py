@@ -92,7 +92,7 @@ def kernel(paths):
         }  # fmt: skip
         write_json(folder / "notebook" / "kernel-metadata.json", meta)
         hashes = {name: {"sha256": sha256_of(folder / name)} for name in files}
-        manifest = {"exp": "base", "mode": "infer", "commit": "c0ffee", "files": hashes}
+        manifest = {"exp": "base", "mode": "infer", "git_commit": "c0ffee", "files": hashes}
         write_json(folder / "manifest.json", manifest)
         if rehearsed:
             digest = sha256_of(folder / "manifest.json")

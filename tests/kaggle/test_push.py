@@ -189,6 +189,17 @@ def changes(service):
     return sorted(call for call in sent if call[0] in kinds)
 
 
+def test_the_account_is_filled_in_where_the_build_did_not_know_it(push, kernel, service):
+    folder = kernel()
+    for path in folder.glob("*/*-metadata.json"):
+        path.write_text(path.read_text().replace('"me/', '"INSERT_USERNAME_HERE/'))
+    assert "kaggle datasets status INSERT_USERNAME_HERE/toy-base-code" in push("--dry-run")[1]
+    assert push()[0] == 0
+    assert sorted(service.datasets) == [CODE, WEIGHTS]
+    assert service.kernels[KERNEL][0]["datasetDataSources"] == [CODE, WEIGHTS]
+    assert read_json(folder / "pushed.json")["kernel"] == KERNEL
+
+
 def test_a_failing_kernel_leaves_its_log(push, kernel, service):
     folder = kernel()
     service.outcome = ("ERROR", "Your notebook ran out of memory")

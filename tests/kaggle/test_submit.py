@@ -96,7 +96,7 @@ def test_a_code_competition_takes_the_kernels_output(
         assert part in about
     (row,) = rows(paths)
     assert (row["manifest"], row["commit"]) == (sha256_of(folder / "manifest.json"), "c0ffee")
-    assert row["file_sha256"] == sha256_of(folder / "output" / "submission.csv")
+    assert row["file_sha256"] == sha256_of(paths.output / "kernel-output" / "submission.csv")
     assert row["message"] == "base OOF f1 0.58"
 
 

@@ -44,6 +44,11 @@ class Client:
         """Whether the client should draw no bars: standard error is no terminal."""
         return not sys.stderr.isatty()
 
+    @property
+    def account(self) -> str:
+        """Name of the account that is signed in."""
+        return str(self.api.config_values[self.api.CONFIG_NAME_USER])
+
     def act(self, what: str, method: str | Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Call a method that changes something; repeated only after 429, when nothing was done.
 

@@ -79,12 +79,12 @@ def _kernel_parcel(paths: Paths, name: str, message: str) -> Parcel:
             f"the kernel in {kernel.path} predicts {kernel.manifest.get('exp')!r}, not {name!r}: "
             f"{again}"
         )
-    commit = str(kernel.manifest.get("commit", ""))
+    commit = str(kernel.manifest.get("git_commit", ""))
     return Parcel(name, message, None, kernel.ref, pushed.version, commit, kernel.manifest_sha256)
 
 
 def fetch_output(client: Client, paths: Paths, parcel: Parcel) -> Parcel:
-    """Fetch the submission.csv that the kernel's version wrote, to kernel/output/.
+    """Fetch the submission.csv that the kernel's version wrote, to output/<comp>/kernel-output/.
 
     Raises:
         DataError: it wrote none, or Kaggle has a newer version of the kernel.
@@ -95,7 +95,7 @@ def fetch_output(client: Client, paths: Paths, parcel: Parcel) -> Parcel:
             f"{parcel.kernel} has version {newest} on Kaggle, pushed was version {parcel.version}: "
             f"make kernel-push COMP={paths.comp} again"
         )
-    folder = paths.output / "kernel" / "output"
+    folder = paths.output / "kernel-output"
     (folder / OUTPUT).unlink(missing_ok=True)
     client.ask(
         f"output of {parcel.kernel}", "kernels_output", f"{parcel.kernel}/{parcel.version}",

@@ -14,6 +14,7 @@ from oofline.kaggle.pushed import (
     Pushed,
     check_rehearsed,
     check_unchanged,
+    fill_owner,
     open_kernel,
 )  # fmt: skip
 from oofline.kaggle.runs import GOOD, await_run, push_kernel
@@ -39,6 +40,7 @@ def run_kernel_push(options: Any, paths: Paths) -> None:
         check_unchanged(kernel)
         progress.advance()
     client = Client(options.poll_seconds)
+    kernel = fill_owner(kernel, client.account)
     hours = options.cfg.time_limit_hours
     for name in DATASETS:
         upload_dataset(

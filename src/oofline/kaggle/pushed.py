@@ -1,12 +1,12 @@
 """What stands in the kernel folder, what was rehearsed, and what of it is on Kaggle already."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from oofline.errors import ConfigError, DataError
-from oofline.storage import Paths, read_json, sha256_of, write_json
+from oofline.storage import Paths, read_json, sha256_of, write_json, write_text
 
 DATASETS = ("code", "weights")
 """Folders of the kernel that become datasets, in the order in which they are uploaded."""
@@ -60,6 +60,23 @@ def open_kernel(paths: Paths) -> KernelFolder:
         sha256_of(folder / "manifest.json"),
         read_json(folder / "notebook" / "kernel-metadata.json"),
     )
+
+
+OWNER = "INSERT_USERNAME_HERE"
+"""Stands for the account in metadata that was written before anybody signed in."""
+
+
+def fill_owner(kernel: KernelFolder, account: str) -> KernelFolder:
+    """Put the signed-in account where the metadata still says `OWNER`; returns the folder anew.
+
+    The metadata files name the account and are in no manifest: what was rehearsed stays the same.
+    """
+    names = [*(f"{part}/dataset-metadata.json" for part in DATASETS)]
+    for path in (kernel.path / name for name in [*names, "notebook/kernel-metadata.json"]):
+        text = path.read_text(encoding="utf-8")
+        if f'"{OWNER}/' in text:
+            write_text(path, text.replace(f'"{OWNER}/', f'"{account}/'))
+    return replace(kernel, metadata=read_json(kernel.path / "notebook" / "kernel-metadata.json"))
 
 
 def check_rehearsed(kernel: KernelFolder, comp: str) -> None:
