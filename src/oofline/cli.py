@@ -34,6 +34,8 @@ _MODULES = {
     "demo": "oofline.demo.run", "ablation": "oofline.ablation.run", "lr-find": "oofline.lr_find",
     "kernel": "oofline.kaggle.build", "kernel-rehearse": "oofline.kaggle.rehearsal.run",
     "predict": "oofline.inference.run",
+    "kernel-push": "oofline.kaggle.push", "submit": "oofline.kaggle.submit",
+    "ledger": "oofline.delivery", "download": "oofline.kaggle.download",
 }  # fmt: skip
 """Where ``run_<verb>`` is, if not in `oofline.pipeline`."""
 

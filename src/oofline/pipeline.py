@@ -11,8 +11,11 @@ from oofline.crossval import parse_folds, parse_seeds
 from oofline.data.competition import Competition, read_competition
 from oofline.data.folds import Folds, ensure_folds
 from oofline.errors import ConfigError, DataError
+from oofline.kaggle.ledger import read_ledger, scored, sent_today
 from oofline.kaggle.submission import make_submission
+from oofline.kaggle.submissions import known_limit
 from oofline.progress import bar, say
+from oofline.report.agreement import show_agreement, show_table
 from oofline.report.comparison import compare_forest, comparison_text, ensemble_weights
 from oofline.report.experiment import report_experiment
 from oofline.report.terminal import print_frame
@@ -184,6 +187,13 @@ def run_compare(options: Any, paths: Paths) -> None:
     write_text(path, frame.to_csv(index=False))
     picture = path.with_suffix(".png")
     compare_forest(frame, picture, competition.task.metric, _greater(competition))
+    ledger = read_ledger(paths)
+    if len(ledger):
+        show_table(paths.comp, ledger, sent_today(ledger), known_limit(paths))
+        show_agreement(
+            paths, scored(ledger), competition, folds.fold, _clusters(cfg, folds),
+            options.public_rows, cfg.bootstrap_samples,
+        )  # fmt: skip
     say(f"compared {len(frame)} results with {base}; open {path} or {picture.name}")
 
 

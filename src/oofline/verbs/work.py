@@ -1,14 +1,11 @@
-"""The verbs of the command line and their options; the docstrings are their --help."""
+"""Verbs from the competition's files to a submission; the docstrings are their --help."""
 
-import re
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
-from oofline.config import CFG
-
-Settings = Annotated[CFG, tyro.conf.OmitArgPrefixes]
+from oofline.verbs.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -86,11 +83,13 @@ class Predict:
 
 @dataclass(frozen=True)
 class Compare:
-    """Every experiment in one table, with paired intervals against a base."""
+    """Every experiment in one table, with paired intervals against a base; then the ledger."""
 
     cfg: Settings
     base: str = ""
     """Experiment to compare with; "" = the one named base, or the first by name."""
+    public_rows: int = 0
+    """Rows behind the public score; 0 = 30 % of the test rows."""
 
 
 @dataclass(frozen=True)
@@ -112,48 +111,6 @@ class Ablation:
     """Arms of your own: a TOML file with tables [arms.<name>]."""
     from_: Annotated[str, tyro.conf.arg(name="from")] = ""
     """Experiment whose settings are the starting point."""
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """Build the Kaggle kernel of an experiment or ensemble: wheels, weights, notebook, manifest."""
-
-    cfg: Settings
-    mode: Literal["infer", "train"] = "infer"
-    """Predict with the folds trained here, or train them inside Kaggle's time limit."""
-    image: str = ""
-    """Kaggle's image: a name in images.toml or a file made by `pip freeze` there; "" = newest."""
-    python: str = ""
-    """Python of the kernel, as in 3.12; "" = the image's."""
-    title: str = ""
-    """Title of the kernel, from which its address is made; "" = oofline <comp> <exp>."""
-    weights_dtype: Literal["fp32", "fp16"] = "fp32"
-    """Format of the uploaded weights; the score difference of fp16 is measured and stated."""
-    fold: str = "all"
-    """MODE=train: folds: all, 0, "0,2" or 1-3."""
-    seed: str = "42"
-    """MODE=train: seeds: 42 or "42,43"."""
-
-
-@dataclass(frozen=True)
-class KernelRehearse:
-    """Run the built notebook offline as Kaggle would, and compare its predictions with ours."""
-
-    cfg: Settings
-    multiply: int = 3
-    """How many times larger than the public test the hidden one is; 1 adds only the edge cases."""
-    hidden_rows: int = 0
-    """Rows of the full test, for the projected time; 0 = as many as were rehearsed."""
-    speedup: float = 1.0
-    """How much faster one of Kaggle's GPUs is than this machine, if you measured it."""
-    minutes: float = 0.0
-    """Time limit of the rehearsal; 0 = Kaggle's."""
-    memory_gb: float = 0.0
-    """Memory limit of the rehearsal; 0 = Kaggle's."""
-    isolation: Literal["auto", "namespaces", "guard"] = "auto"
-    """How network and files are kept away: kernel namespaces, or a guard inside Python."""
-    layout: Literal["new", "old"] = "new"
-    """Mount points: /kaggle/input/datasets/<owner>/<slug> (new) or /kaggle/input/<slug>."""
 
 
 @dataclass(frozen=True)
@@ -186,12 +143,3 @@ class Metrics:
     """List the metrics, their direction and the tasks they fit."""
 
     cfg: Settings
-
-
-def verbs() -> dict[str, type]:
-    """Verb -> its options."""
-    kinds = (
-        Demo, Folds, LrFind, Train, Oof, Ensemble, Predict, Submission, Compare, Ablation, Kernel,
-        KernelRehearse, Sync, Config, Metrics,
-    )  # fmt: skip
-    return {re.sub("(?<=[a-z])([A-Z])", r"-\1", kind.__name__).lower(): kind for kind in kinds}
