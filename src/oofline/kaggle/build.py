@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
+from packaging.utils import parse_wheel_filename
 
-import oofline
 from oofline.config import CFG
 from oofline.data.competition import read_competition
 from oofline.errors import ConfigError, DataError
@@ -165,7 +165,7 @@ def _write_notebook(
     kernel = {
         "comp": about["comp"], "exp": about["exp"], "mode": about["mode"],
         "competition": about["kaggle_slug"], "python": about["python"],
-        "requirements": [f"oofline=={oofline.__version__}"] + [
+        "requirements": [f"oofline=={_own_version(new)}"] + [
             requirement.name for requirement in _extra_requirements(_listed(new / "weights"))
         ],
         "datasets": {
@@ -180,6 +180,12 @@ def _write_notebook(
     check_secrets([(path.name, path)])
     metadata = notebook.kernel_metadata(title, owner, about["kaggle_slug"], again)
     write_json(new / "notebook" / "kernel-metadata.json", metadata)
+
+
+def _own_version(new: Path) -> str:
+    """Version of oofline's wheel in the code dataset."""
+    wheel = next((new / "code" / "wheels").glob("oofline-*.whl"))
+    return str(parse_wheel_filename(wheel.name)[1])
 
 
 def _listed(folder: Path) -> list[Entry]:

@@ -4,13 +4,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import oofline
 from oofline.errors import DataError
 from oofline.storage import read_json, sha256_of
 
 NAME = "manifest.json"
 METADATA = ("dataset-metadata.json", "kernel-metadata.json")
 """For Kaggle's client alone: they name the account, are not mounted, and no manifest holds them."""
+SOURCE_ROOT = Path(__file__).resolve().parents[3]
+"""The checkout that this code runs from, where it does."""
 RECORDS = (NAME, "rehearsal.json", "rehearsal.md", "pushed.json")
 """At the top of the folder: what is said about its files, not part of them."""
 
@@ -56,17 +57,19 @@ def check_tree(folder: Path) -> dict[str, Any]:
 
 def git_commit() -> str:
     """Commit of the code's checkout, with "+changes" where files differ; "" without git."""
-    root = Path(oofline.__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str:
         """Output of a git command in the checkout, "" where it fails."""
         try:
             done = subprocess.run(
-                ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False
+                ["git", "-C", str(SOURCE_ROOT), *arguments],
+                capture_output=True,
+                text=True,
+                check=False,
             )
         except OSError:
             return ""
         return done.stdout.strip() if done.returncode == 0 else ""
 
-    commit = git("rev-parse", "HEAD") if (root / "pyproject.toml").is_file() else ""
+    commit = git("rev-parse", "HEAD") if (SOURCE_ROOT / "pyproject.toml").is_file() else ""
     return f"{commit}+changes" if commit and git("status", "--porcelain", "src") else commit

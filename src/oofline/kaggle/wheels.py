@@ -24,9 +24,9 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
-import oofline
 from oofline.errors import DataError, OoflineError
 from oofline.kaggle.image import Image, never_shipped
+from oofline.kaggle.manifest import SOURCE_ROOT
 from oofline.progress import bar, say
 
 MECAB = ("fugashi>=1.3", "ipadic>=1.0")
@@ -42,7 +42,7 @@ def build_own_wheel(folder: Path) -> Path:
     Raises:
         OoflineError: this oofline does not run from a checkout, or the build fails.
     """
-    root = Path(oofline.__file__).resolve().parents[2]
+    root = SOURCE_ROOT
     if not (root / "pyproject.toml").is_file():
         raise OoflineError(
             f"the wheel for Kaggle is built from a source checkout, and {root} has no "

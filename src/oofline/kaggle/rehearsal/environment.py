@@ -11,6 +11,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.version import Version
 
 from oofline.errors import OoflineError
 from oofline.kaggle.image import Image
@@ -164,7 +165,7 @@ def _linked(image: Image, shipped: dict[str, Path], work: Path) -> Environment:
         distribution = metadata.distribution(name)
         if _link(distribution, environment.packages):
             version = image.packages.get(name)
-            if version is not None and version.public != distribution.version:
+            if version is not None and version.public != Version(distribution.version).public:
                 environment.remarks.append(f"{name} {distribution.version} (image: {version})")
     if environment.python != image.python:
         environment.remarks.insert(0, f"Python {environment.python} (image: {image.python})")
@@ -209,7 +210,7 @@ def _link(distribution: metadata.Distribution, folder: Path) -> bool:
 
 def check_environment(environment: Environment) -> None:
     """The fresh interpreter must run at all (OoflineError)."""
-    command = [environment.folder / environment.interpreter, "-c", "import pip"]
+    command = [str(environment.folder / environment.interpreter), "-c", "import pip"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OoflineError(
