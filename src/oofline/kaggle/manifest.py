@@ -1,60 +1,12 @@
-"""manifest.json: SHA-256 and size of every file, so that what was rehearsed is what was pushed."""
+"""Which commit of the code a result comes from."""
 
 import subprocess
 from pathlib import Path
-from typing import Any
-
-import oofline
-from oofline.errors import DataError
-from oofline.storage import read_json, sha256_of
-
-NAME = "manifest.json"
-METADATA = ("dataset-metadata.json", "kernel-metadata.json")
-"""For Kaggle's client alone: they name the account, are not mounted, and no manifest holds them."""
-
-
-def hash_tree(folder: Path) -> dict[str, dict[str, Any]]:
-    """Relative path -> {"sha256", "bytes"} of every file below a folder, in order.
-
-    Manifests and the files in `METADATA` at the top are left out.
-    """
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in (NAME, *METADATA):
-            found[name] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
-    return found
-
-
-def check_tree(folder: Path) -> dict[str, Any]:
-    """Read a folder's manifest and compare every file with it.
-
-    Returns:
-        The manifest.
-
-    Raises:
-        DataError: there is no manifest, or files are missing, changed or not listed (the first
-            ones are named).
-    """
-    manifest = read_json(folder / NAME)
-    wanted, there = manifest["files"], hash_tree(folder)
-    problems = [f"{name} is missing" for name in wanted if name not in there]
-    problems += [
-        f"{name} differs" for name in wanted if there.get(name, wanted[name]) != wanted[name]
-    ]
-    problems += [f"{name} is not listed" for name in there if name not in wanted]
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise DataError(
-            f"{folder} is not what its {NAME} says: {', '.join(problems[:3])}{more}; "
-            "build it again (make kernel)"
-        )
-    return manifest
 
 
 def git_commit() -> str:
     """Commit of the code's checkout, with "+changes" where files differ; "" without git."""
-    root = Path(oofline.__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
 
     def git(*arguments: str) -> str:
         """Output of a git command in the checkout, "" where it fails."""
