@@ -21,7 +21,7 @@ class CallFailedError(OoflineError):
     """Kaggle, or the way to it, did not do what was asked.
 
     Attributes:
-        status: HTTP status of the answer; None where none came, `CLIENT_OBJECTS` where none was asked.
+        status: HTTP status of the answer; None where none came; `CLIENT_OBJECTS`.
         retry_after: seconds that the service asks to wait, or None.
     """
 

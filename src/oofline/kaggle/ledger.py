@@ -94,7 +94,7 @@ def _cell(value: Any) -> str:
 
 
 def sent_today(frame: pd.DataFrame) -> int:
-    """Submissions of the present UTC day, by which Kaggle counts; those never taken do not count."""
+    """Submissions of the present UTC day, by which Kaggle counts; none that it never took."""
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     never = (frame["status"] == ERROR) & (frame["ref"] == "")
     return int((frame["time"].str.startswith(today) & ~never).sum())
