@@ -35,6 +35,7 @@ def test_a_failed_upload_makes_no_dataset_that_lacks_a_file(push, kernel, servic
     code, _, err = push()
     assert code == 2
     assert "upload of code to dataset me/toy-base-code" in one_line(err)
+    assert service.count("StartBlobUpload") <= 2  # not repeated by itself
     assert service.datasets == {}
     assert service.kernels == {}
     assert push()[0] == 0
@@ -164,6 +165,7 @@ def test_a_dataset_that_cannot_be_processed(push, kernel, service):
     assert service.kernels == {}
     service.broken_datasets.clear()
     assert push()[0] == 0
+    assert len(service.datasets[CODE]) == 2
 
 
 def test_an_error_text_with_a_normal_end_is_a_failure(push, kernel, service, monkeypatch):

@@ -51,7 +51,11 @@ def upload_dataset(
         pushed.note_dataset(ref, sha256=digest, state="uploading", before=before, version=None)
         _send(client, folder, ref, notes, before)
         pushed.note_dataset(ref, state="processing")
-    version = _await(client, ref, before, hours)
+    try:
+        version = _await(client, ref, before, hours)
+    except DataError:
+        pushed.note_dataset(ref, state="failed")
+        raise
     pushed.note_dataset(ref, state=READY, version=version, before=None)
     say(f"dataset {ref}: version {version} is ready")
 

@@ -13,11 +13,15 @@ CREDENTIALS = (
 """How to sign in."""
 
 
+CLIENT_OBJECTS = 0
+"""In place of an HTTP status: the client itself refused, or saw an upload fail."""
+
+
 class CallFailedError(OoflineError):
     """Kaggle, or the way to it, did not do what was asked.
 
     Attributes:
-        status: HTTP status of the answer; None where there was no answer.
+        status: HTTP status of the answer; None where none came; `CLIENT_OBJECTS`.
         retry_after: seconds that the service asks to wait, or None.
     """
 
@@ -47,7 +51,7 @@ def explained(error: Exception, what: str, competition: str, printed: str = "") 
     """
     response = _response_of(error)
     if response is None:
-        return CallFailedError(_without_answer(error, what, printed), None)
+        return _without_answer(error, what, printed)
     status, said = response.status_code, _said(error, response)
     advice = {
         401: f"Kaggle does not accept your credentials: {CREDENTIALS}",
@@ -85,16 +89,22 @@ def _said(error: Exception, response: Any) -> str:
     return _short(str(response.reason or error))
 
 
-def _without_answer(error: Exception, what: str, printed: str) -> str:
+def _without_answer(error: Exception, what: str, printed: str) -> CallFailedError:
+    """No answer came: the network's fault, or the client's own objection (status 0)."""
     import requests
 
     if isinstance(error, requests.RequestException | OSError):
-        return f"{what}: Kaggle cannot be reached ({_short(str(error))}): check the network"
+        reason = _short(str(error))
+        return CallFailedError(
+            f"{what}: Kaggle cannot be reached ({reason}): check the network", None
+        )
     if not isinstance(error, ValueError | RuntimeError):
         raise error
     lines = [line for line in printed.splitlines() if line.strip()]
     before = f" (it said: {_short(lines[-1])})" if lines else ""
-    return f"{what}: {_short(str(error))}{before}; the same command tries again"
+    return CallFailedError(
+        f"{what}: {_short(str(error))}{before}; the same command tries again", CLIENT_OBJECTS
+    )
 
 
 def _short(text: str, longest: int = 240) -> str:

@@ -94,9 +94,10 @@ def _cell(value: Any) -> str:
 
 
 def sent_today(frame: pd.DataFrame) -> int:
-    """Submissions of the present UTC day, by which Kaggle counts; failed ones count there too."""
+    """Submissions of the present UTC day, by which Kaggle counts; none that it never took."""
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return int(frame["time"].str.startswith(today).sum())
+    never = (frame["status"] == ERROR) & (frame["ref"] == "")
+    return int((frame["time"].str.startswith(today) & ~never).sum())
 
 
 def scored(frame: pd.DataFrame) -> pd.DataFrame:
