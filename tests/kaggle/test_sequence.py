@@ -10,16 +10,16 @@ from oofline.storage import write_json
 TASK = Task("binary", ("target",), ("0", "1"), ("target",), "f1", "label")
 
 
-def steps(service, title):
-    """Names of the calls since the last look, printed whole, repeated ones once."""
-    print(f"\n{title}\n" + "\n".join(f"  {line}" for line in service.lines()))
+def steps(service, title, record):
+    """Names of the calls since the last look, repeated ones once; whole they go to the record."""
+    record += [f"\n{title}", *(f"  {line}" for line in service.lines())]
     names = service.names()
     service.calls.clear()
     return [name for i, name in enumerate(names) if i == 0 or names[i - 1] != name]
 
 
 def test_the_sequence_of_calls(oofline, service, kernel, paths):
-    ids = np.array(["1", "2"])
+    ids, record = np.array(["1", "2"]), []
     folder = paths.experiment("base")
     folder.mkdir(parents=True)
     prediction_frame(TASK, ids, 42, -1, pred=np.array([[0.9], [0.1]])).to_parquet(
@@ -43,17 +43,18 @@ def test_the_sequence_of_calls(oofline, service, kernel, paths):
         "GetKernelSessionStatus",
         "GetKernel",
     ]
-    assert steps(service, "kernel-push") == expected
+    assert steps(service, "kernel-push", record) == expected
 
     assert oofline("submit", "--poll-seconds", "0", "--msg", "by kernel")[0] == 0
-    assert steps(service, "submit: the kernel's output") == [
+    assert steps(service, "submit: the kernel's output", record) == [
         "GetCompetition", "GetKernel", "ListKernelSessionOutput", "Download",
         "GetSubmissionLimits", "CreateCodeSubmission", "ListSubmissions",
     ]  # fmt: skip
 
     found["code_only"] = False
     assert oofline("submit", "--poll-seconds", "0", "--msg", "by file")[0] == 0
-    assert steps(service, "submit: a file") == [
+    assert steps(service, "submit: a file", record) == [
         "GetCompetition", "GetSubmissionLimits", "StartSubmissionUpload", "Upload",
         "CreateSubmission", "ListSubmissions",
     ]  # fmt: skip
+    print("\n".join(record))
