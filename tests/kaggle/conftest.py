@@ -23,6 +23,7 @@ os.environ["KAGGLE_API_ENVIRONMENT"] = "LOCALHOST"
 os.environ["KAGGLE_CONFIG_DIR"] = tempfile.mkdtemp(prefix="kaggle-config-")
 
 from oofline import cli
+from oofline.kaggle.manifest import hash_tree
 from oofline.storage import Paths, sha256_of, write_json, write_text
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -194,8 +195,8 @@ def kernel(paths):
             "dataset_sources": [f"me/{slug}-code", f"me/{slug}-weights"],
         }  # fmt: skip
         write_json(folder / "notebook" / "kernel-metadata.json", meta)
-        hashes = {name: {"sha256": sha256_of(folder / name)} for name in files}
-        manifest = {"exp": "base", "mode": "infer", "git_commit": "c0ffee", "files": hashes}
+        about = {"exp": "base", "mode": "infer", "git_commit": "c0ffee"}
+        manifest = about | {"files": hash_tree(folder)}
         write_json(folder / "manifest.json", manifest)
         if rehearsed:
             digest = sha256_of(folder / "manifest.json")

@@ -97,7 +97,8 @@ def test_a_file_changed_after_the_rehearsal_is_refused(push, kernel, service):
     (folder / "weights/output/toy/base/seed42/fold0/model.safetensors").write_bytes(b"swapped")
     code, _, err = push()
     assert code == 2
-    assert "model.safetensors is not the file that was built and rehearsed" in err
+    assert "model.safetensors differs" in err
+    assert "make kernel kernel-rehearse" in err
     assert service.calls == []
 
 

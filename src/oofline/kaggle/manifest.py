@@ -12,7 +12,7 @@ METADATA = ("dataset-metadata.json", "kernel-metadata.json")
 """For Kaggle's client alone: they name the account, are not mounted, and no manifest holds them."""
 SOURCE_ROOT = Path(__file__).resolve().parents[3]
 """The checkout that this code runs from, where it does."""
-RECORDS = (NAME, "rehearsal.json", "rehearsal.md", "pushed.json")
+RECORDS = (NAME, "rehearsal.json", "rehearsal.md", "pushed.json", "log.txt")
 """At the top of the folder: what is said about its files, not part of them."""
 
 
@@ -50,7 +50,7 @@ def check_tree(folder: Path) -> dict[str, Any]:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise DataError(
             f"{folder} is not what its {NAME} says: {', '.join(problems[:3])}{more}; "
-            "build it again (make kernel)"
+            "build and rehearse it again (make kernel kernel-rehearse)"
         )
     return manifest
 

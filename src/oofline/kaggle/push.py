@@ -7,13 +7,13 @@ from typing import Any
 from oofline.errors import DataError
 from oofline.kaggle.client import Client
 from oofline.kaggle.datasets import upload_dataset
+from oofline.kaggle.manifest import check_tree
 from oofline.kaggle.names import check_names
 from oofline.kaggle.pushed import (
     DATASETS,
     KernelFolder,
     Pushed,
     check_rehearsed,
-    check_unchanged,
     fill_owner,
     open_kernel,
 )  # fmt: skip
@@ -37,7 +37,7 @@ def run_kernel_push(options: Any, paths: Paths) -> None:
         say(f"{kernel.ref} version {pushed.version} is this build and has run; {_next(paths)}")
         return
     with bar("check files against the manifest", 1) as progress:
-        check_unchanged(kernel)
+        check_tree(kernel.path)
         progress.advance()
     client = Client(options.poll_seconds)
     kernel = fill_owner(kernel, client.account)

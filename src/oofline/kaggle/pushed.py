@@ -137,19 +137,3 @@ class Pushed:
         merged = self.datasets.get(ref, {}) | changes
         self.datasets[ref] = {key: value for key, value in merged.items() if value is not None}
         self.note()
-
-
-def check_unchanged(kernel: KernelFolder) -> None:
-    """Compare every file with the SHA-256 that the manifest gives it.
-
-    Raises:
-        DataError: a file was changed, removed or added since the kernel was built.
-    """
-    listed: dict[str, Any] = kernel.manifest.get("files", {})
-    for name, entry in listed.items():
-        path = kernel.path / name
-        wanted = entry.get("sha256") if isinstance(entry, dict) else entry
-        if not path.is_file() or sha256_of(path) != wanted:
-            raise DataError(
-                f"{path} is not the file that was built and rehearsed: make kernel kernel-rehearse"
-            )

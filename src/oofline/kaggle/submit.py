@@ -35,7 +35,7 @@ LOOKS_FOR_NEW = 10
 
 def slug_of(cfg: Any, paths: Paths) -> str:
     """Name of the competition on Kaggle."""
-    return getattr(cfg, "kaggle_slug", "") or paths.comp
+    return cfg.kaggle_slug or paths.comp
 
 
 def run_submit(options: Any, paths: Paths) -> None:
