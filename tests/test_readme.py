@@ -33,7 +33,7 @@ def test_every_setting_named_in_the_readme_exists():
     known = {name.replace("_", "-") for name in field_names()} | {
         "comp", "exp", "fold", "seed", "from", "exps", "name", "method", "base", "help", "markdown",
         "arms", "file", "state", "weights", "check", "image", "python", "hidden-rows",
-        "weights-dtype",
+        "weights-dtype", "environment",
     }  # fmt: skip
     text = README.replace("--no-", "--")
     assert set(re.findall(r"--([a-z][a-z-]+)", text)) - known == set()
