@@ -96,5 +96,7 @@ class KernelRehearse:
     """Memory limit of the rehearsal; 0 = Kaggle's."""
     isolation: Literal["auto", "namespaces", "guard"] = "auto"
     """How network and files are kept away: kernel namespaces, or a guard inside Python."""
+    environment: Literal["running", "image"] = "running"
+    """Packages of this environment, linked (offline), or the image's own, installed once (GB)."""
     layout: Literal["new", "old"] = "new"
     """Mount points: /kaggle/input/datasets/<owner>/<slug> (new) or /kaggle/input/<slug>."""

@@ -13,10 +13,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
-from oofline.errors import OoflineError
+from oofline.errors import ConfigError, OoflineError
 from oofline.kaggle.image import Image
 from oofline.kaggle.wheels import read_requirements, supported_tags
-from oofline.progress import bar, say
+from oofline.progress import bar
 from oofline.storage import write_text
 
 INSIDE = "/image/site-packages"
@@ -73,7 +73,9 @@ def find_python(version: str) -> Path | None:
     return None
 
 
-def fresh_environment(image: Image, wheels: Path, work: Path, cache: Path) -> Environment:
+def fresh_environment(
+    image: Image, wheels: Path, work: Path, cache: Path, install: bool
+) -> Environment:
     """Make the environment of one rehearsal.
 
     Args:
@@ -81,21 +83,25 @@ def fresh_environment(image: Image, wheels: Path, work: Path, cache: Path) -> En
         wheels: folder of the wheels that the notebook installs.
         work: empty folder of this rehearsal.
         cache: folder where an installed image is kept for the next rehearsal.
+        install: install the image's own versions under its own Python (gigabytes, once); else the
+            running environment's packages are linked, and remarks say which versions differ.
 
-    Returns:
-        With the image's own versions, where its Python is here and they can be installed; else
-        with those of the running environment, and remarks that say so.
+    Raises:
+        ConfigError: the image's Python is not here, or its packages cannot be installed.
     """
     shipped = {str(parse_wheel_filename(w.name)[0]): w for w in sorted(wheels.glob("*.whl"))}
+    if not install:
+        return _linked(image, shipped, work)
     interpreter = find_python(image.python)
-    if interpreter is not None and image.python != running_python():
-        installed = _installed_image(image, interpreter, shipped, cache)
-        if installed is not None:
-            environment = Environment(work / "env", installed, image.python)
-            _make_venv(interpreter, environment)
-            return environment
-        say(f"image {image.name} cannot be installed here: the running environment stands for it")
-    return _linked(image, shipped, work)
+    if interpreter is None:
+        raise ConfigError(
+            f"environment = image needs Python {image.python}, and there is none on the PATH or in "
+            "~/.pyenv: install it, or use --environment running"
+        )
+    installed = _installed_image(image, interpreter, shipped, cache)
+    environment = Environment(work / "env", installed, image.python)
+    _make_venv(interpreter, environment)
+    return environment
 
 
 def _make_venv(interpreter: Path, environment: Environment) -> None:
@@ -109,7 +115,7 @@ def _make_venv(interpreter: Path, environment: Environment) -> None:
 
 def _installed_image(
     image: Image, interpreter: Path, shipped: dict[str, Path], cache: Path
-) -> Path | None:
+) -> Path:
     """site-packages with the image's versions of what oofline needs, installed once."""
     pins = {n: v for n, v in image.packages.items() if n not in shipped}
     roots = [r for wheel in shipped.values() for r in read_requirements(wheel)]
@@ -122,8 +128,10 @@ def _installed_image(
             reason = _install(interpreter, folder, names, pins)
             progress.advance(2)
         if reason:
-            say(reason)
-            return None
+            raise ConfigError(
+                f"the packages of image {image.name} cannot be installed ({reason}): check the "
+                "network, or use --environment running"
+            )
         write_text(folder / "complete", image.source + "\n")
     return next(folder.glob("venv/lib/python*/site-packages"))
 
@@ -167,6 +175,9 @@ def _linked(image: Image, shipped: dict[str, Path], work: Path) -> Environment:
             version = image.packages.get(name)
             if version is not None and version.public != Version(distribution.version).public:
                 environment.remarks.append(f"{name} {distribution.version} (image: {version})")
+    if others:
+        names = ", ".join(others)
+        environment.remarks.append(f"not in the image, but asked for by these versions: {names}")
     if environment.python != image.python:
         environment.remarks.insert(0, f"Python {environment.python} (image: {image.python})")
     _make_venv(Path(sys.executable), environment)

@@ -86,7 +86,8 @@ def text_columns(cfg: CFG, competition: Competition) -> list[str]:
         kept = (None, competition.id_col, cfg.group_col)
         return [name for name in dict.fromkeys(fields) if name not in kept]
     texts = np.array(competition.test_texts, dtype=object)
-    return [c for c in competition.test if (competition.test[c].to_numpy() == texts).all()]
+    columns = [str(column) for column in competition.test.columns]
+    return [c for c in columns if (competition.test[c].to_numpy() == texts).all()]
 
 
 def _write(frame: pd.DataFrame, path: Path, encoding: str) -> None:

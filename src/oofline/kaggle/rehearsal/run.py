@@ -47,7 +47,8 @@ def run_kernel_rehearse(options: Any, paths: Paths) -> None:
     rows = _lay_out(options, manifest, folder, work, cfg, paths, competition)
     say(f"hidden test: {rows} rows, the public one has {len(competition.test_ids)}")
     image = load_image(manifest["image_option"], manifest["python"])
-    environment = fresh_environment(image, folder / "code" / "wheels", work, paths.cache)
+    wheels, install = folder / "code" / "wheels", options.environment == "image"
+    environment = fresh_environment(image, wheels, work, paths.cache, install)
     check_environment(environment)
     hidden = (paths.root / "input", paths.root / "output")
     cell = Cell(work, environment, hidden, choose_isolation(options.isolation))

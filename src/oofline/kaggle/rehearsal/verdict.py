@@ -27,8 +27,11 @@ from oofline.storage import Paths, read_json
 
 BOUND = 1e-5
 """Largest difference of a prediction where everything is computed in fp32."""
-HALF_SHARE = 0.15
-"""The same in bf16 and fp16, as a share of the stored predictions' standard deviation."""
+HALF_SHARE = 0.02
+"""The same in bf16 and fp16, as a share of the stored predictions' standard deviation.
+
+Measured with MiniLM in bf16: 840 tweets among three times as many rows moved by 0.0015 of it.
+"""
 ROUNDING_FACTOR = 3.0
 """With fp16 weights: how far beyond the difference measured on validation rows others may be."""
 
