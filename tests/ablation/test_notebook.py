@@ -35,7 +35,7 @@ def test_it_shows_the_table_the_picture_and_every_unit(fabricate, oofline, monke
     assert f"| {verdict} |" in shown
     assert sum("image/png" in part for part in data) == 1
     by_unit = next(part["text/html"] for part in data if "text/html" in part)
-    assert by_unit.count("<td>0.5</td>") == 12  # fabricated scores: two arms, two seeds, three folds
+    assert by_unit.count("<td>0.5</td>") == 12  # 2 arms, 2 seeds, 3 folds
 
 
 def test_it_is_kept_executed_and_without_machine_paths():

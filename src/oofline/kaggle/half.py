@@ -97,7 +97,10 @@ def measure_rounding(
     Returns:
         Scores over all rows of all folds, and the largest difference.
     """
-    task, full, half, truth, name = competition.task, [], [], [], "fp32"
+    task, name = competition.task, "fp32"
+    full: list[np.ndarray] = []
+    half: list[np.ndarray] = []
+    truth: list[np.ndarray] = []
     units = list(units)
     index = {row_id: row for row, row_id in enumerate(competition.train_ids)}
     with bar("measure fp16 weights", len(units)) as progress:

@@ -174,8 +174,9 @@ def _report(found: Rehearsal, options: Any, paths: Paths, folder: Path) -> None:
     write_text(folder / "rehearsal.md", as_markdown(found, times, options.speedup, stored))
     if found.predict and not found.problems:
         for row in times.itertuples():
+            gpus = "1 GPU" if row.gpus == 1 else f"{row.gpus} GPUs"
             say(
-                f"{row.gpus} GPU{'s' * (row.gpus > 1)}: start-up {row.startup_s:.0f} s, "
+                f"{gpus}: start-up {row.startup_s:.0f} s, "
                 f"{row.s_per_1000_rows:.2f} s per 1,000 rows, {row.rows:,} rows in {row.hours:.3f} "
                 f"of {row.limit_h:g} h (at this machine's speed x {options.speedup:g})"
             )
