@@ -126,6 +126,7 @@ class _StoredFold:
 
     @property
     def name(self) -> str:
+        """How messages call it."""
         return unit_name(self.unit)
 
     def _tokens(self, texts: list[str], what: str) -> Tokens:
