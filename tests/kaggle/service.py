@@ -360,25 +360,32 @@ def _handler(service):
 
         def do_POST(self):
             name, text = urlsplit(self.path).path.rpartition("/")[2], self._body()
-            body, status = json.loads(text or b"{}"), 200
+            body, refused = json.loads(text or b"{}"), None
             try:
-                self._reply(200, json.dumps(service.answer(name, body, self.headers)).encode())
+                answer = json.dumps(service.answer(name, body, self.headers)).encode()
             except Refused as error:
-                status = error.status
-                self._refuse(error)
-            service.calls.append((name, _readable(body), status))
+                refused = error
+            # noted before it is answered: the client may be done before this thread goes on
+            service.calls.append((name, _readable(body), refused.status if refused else 200))
+            if refused:
+                self._refuse(refused)
+            else:
+                self._reply(200, answer)
 
         def do_PUT(self):
             token, data = urlsplit(self.path).path.rpartition("/")[2], self._body()
             said = self.headers.get("Content-Range", "")
+            refused = None
             try:
                 status, headers = service.put(token, data, said)
-                self._reply(status, **headers)
             except Refused as error:
-                status = error.status
-                self._refuse(error)
+                refused, status = error, error.status
             about = f"{service.blobs[token]['name']}, {len(data):,} bytes {said}".rstrip()
             service.calls.append(("Upload", about, status))
+            if refused:
+                self._refuse(refused)
+            else:
+                self._reply(status, **headers)
 
         def do_GET(self):
             _, _, competition, name = urlsplit(self.path).path.split("/", 3)
