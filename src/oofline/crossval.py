@@ -1,6 +1,7 @@
 """Folds x seeds: which are left to do, and doing them one after the other."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -29,6 +30,9 @@ from oofline.training.guard import Guard
 from oofline.training.material import BaselineMaterial, Material
 from oofline.training.optim import parameter_groups
 from oofline.training.precision import choose_precision
+
+Unit = tuple[int, int]
+"""(seed, fold)."""
 
 
 def parse_folds(text: str, n_folds: int) -> list[int]:
@@ -124,17 +128,11 @@ def is_done(folder: Path) -> bool:
     return (folder / "scores.json").exists()
 
 
-def train_units(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int]) -> int:
-    """Train every (seed, fold) that is not finished.
-
-    A unit that another process is training is passed over: two shells share the work.
-
-    Returns:
-        Number of units trained now.
+def units_left(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int]) -> list[Unit]:
+    """The (seed, fold) that are not finished, seeds one after the other.
 
     Raises:
-        Stopped: time limit or interrupt, with a resumable state.
-        ConfigError, DataError: settings or inputs are wrong, or not those of the experiment.
+        ConfigError: the settings are not those of the experiment, or the device is absent.
     """
     check_settings(cfg, paths)
     if cfg.kind == "transformer":
@@ -145,16 +143,68 @@ def train_units(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int]) -> i
         remove_working_files(paths.fold(cfg.exp, *unit))
     if len(todo) < len(units):
         say(f"{len(units) - len(todo)} of {len(units)} folds are finished already")
-    if not todo:
-        return 0
+    return todo
+
+
+def begin(cfg: CFG, paths: Paths) -> Material | BaselineMaterial:
+    """Prepare what all units share, and store settings and inputs of the experiment.
+
+    Raises:
+        ConfigError, DataError: settings or inputs are wrong, or not those of the experiment.
+    """
     material = prepare(cfg, paths)
     claim_experiment(cfg, paths, inputs_of(cfg, paths, material.competition))
+    return material
+
+
+def train_units(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int]) -> int:
+    """Train every (seed, fold) that is not finished, in this process.
+
+    A unit that another process is training is passed over: two shells share the work.
+
+    Returns:
+        Number of units trained now.
+
+    Raises:
+        Stopped: time limit or interrupt, with a resumable state.
+        ConfigError, DataError: settings or inputs are wrong, or not those of the experiment.
+    """
+    return train_here(cfg, paths, units_left(cfg, paths, folds, seeds))
+
+
+def train_here(cfg: CFG, paths: Paths, todo: list[Unit]) -> int:
+    """Train these units one after the other in this process (see `train_units`)."""
+    if not todo:
+        return 0
+    material = begin(cfg, paths)
     guard = Guard(cfg.time_limit_hours)
     with guard.signals():
-        done = sum(_train_unit(cfg, material, guard, seed, fold) for seed, fold in todo)
+        done = sum(_train_unit(cfg, material, guard, *unit) for unit in todo)
+    stop_if_interrupted(guard)
+    return done
+
+
+def stop_if_interrupted(guard: Guard) -> None:
+    """Say of an interrupt that came too late to leave anything undone (Stopped)."""
     if guard.interrupted:
         raise Stopped("interrupted: every fold that was asked for is trained", guard.exit_code)
-    return done
+
+
+def unit_trainer(cfg: CFG, paths: Paths, device: str, guard: Guard) -> Callable[[Unit], bool]:
+    """What trains units in a worker process, after `begin` was called in another.
+
+    Args:
+        cfg: settings of the experiment.
+        paths: of the competition.
+        device: the worker's own.
+        guard: the worker's own.
+
+    Returns:
+        A function that trains one unit; it returns False where another process trains it.
+    """
+    cfg = dataclasses.replace(cfg, device=device)
+    material = prepare(cfg, paths)
+    return lambda unit: _train_unit(cfg, material, guard, *unit)
 
 
 def _train_unit(

@@ -12,14 +12,17 @@ from oofline.baselines.features import Features
 from oofline.baselines.fitting import Baseline
 from oofline.baselines.linear import Linear, load_linear
 from oofline.baselines.ngrams import Tfidf
-from oofline.storage import read_json, replacing, write_json
+from oofline.storage import read_json, replacing, sha256_of, write_json
 
 
-def save_baseline(baseline: Baseline, folder: Path) -> None:
+def save_baseline(baseline: Baseline, folder: Path) -> dict[str, str]:
     """Write ``features.json`` (names), ``features.safetensors`` (numbers) and the models.
 
     Models are LightGBM's own text (model0.txt, ...) or weights (model0.safetensors, ...), one for
     each problem.
+
+    Returns:
+        SHA-256 of each file by its name.
     """
     features = baseline.features
     tensors = {"mean": features.scale.mean, "spread": features.scale.spread}
@@ -44,6 +47,8 @@ def save_baseline(baseline: Baseline, folder: Path) -> None:
         "choices": list(baseline.choices),
     }
     write_json(folder / "features.json", described)
+    names = ["features.json", "features.safetensors", *(model["file"] for model in models)]
+    return {name: sha256_of(folder / name) for name in names}
 
 
 def load_baseline(folder: Path, vocabularies: dict[str, np.ndarray]) -> Baseline:

@@ -72,8 +72,7 @@ def _write(
     rows = material.folds.train_rows(result.fold)
     frame = importance_frame(baseline, task, material.source, rows)
     write_text(folder / "importance.csv", frame.to_csv(index=False))
-    save_baseline(baseline, folder)
-    write_results(folder, task, result)
+    write_results(folder, task, result, save_baseline(baseline, folder))
 
 
 def _result(

@@ -20,17 +20,25 @@ def write_fold(
 ) -> None:  # fmt: skip
     """Write model, predictions, history and scores, then remove the resumable state.
 
+    scores.json holds the SHA-256 of the model's files too: one that was swapped is recognised.
+
     Raises:
         OoflineError: a file cannot be written; the state is still there, so the same command
             goes on from it.
     """
-    save_model(model, tokenizer, folder)
-    write_results(folder, task, result)
+    hashes = save_model(model, tokenizer, folder)
+    write_results(folder, task, result, hashes)
     remove_working_files(folder)
 
 
-def write_results(folder: Path, task: Task, result: FoldResult) -> None:
+def write_results(folder: Path, task: Task, result: FoldResult, hashes: dict[str, str]) -> None:
     """Write predictions, history and last the scores; the model stands there already.
+
+    Args:
+        folder: of the fold.
+        task: gives the outputs.
+        result: what was trained.
+        hashes: SHA-256 of the model's files by name.
 
     Raises:
         OoflineError: a file cannot be written.
@@ -45,7 +53,7 @@ def write_results(folder: Path, task: Task, result: FoldResult) -> None:
     write_frame(folder / "oof.parquet", [valid])
     write_frame(folder / "test.parquet", [test])
     write_text(folder / "history.csv", pd.DataFrame(result.history).to_csv(index=False))
-    write_json(folder / "scores.json", plain(result.scores))
+    write_json(folder / "scores.json", plain(result.scores) | {"sha256": hashes})
 
 
 def remove_working_files(folder: Path) -> None:
