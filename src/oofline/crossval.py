@@ -6,8 +6,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from oofline.baselines.features import make_source
 from oofline.baselines.fitting import refuse_values
+from oofline.baselines.rows import make_source
 from oofline.claim import check_settings, claim_experiment, inputs_of
 from oofline.config import CFG
 from oofline.data.batches import padding_report

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from oofline.baselines.features import fit_features, make_source
+from oofline.baselines.features import fit_features
+from oofline.baselines.rows import make_source
 from oofline.errors import ConfigError
 
 

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from oofline.baselines.boosting import Boosted
-from oofline.baselines.features import make_source
 from oofline.baselines.fitting import (
     fit_baseline,
     importance_frame,
@@ -10,8 +9,10 @@ from oofline.baselines.fitting import (
     stages,
 )
 from oofline.baselines.problems import problems_of
+from oofline.baselines.rows import make_source, source_of_rows
 from oofline.baselines.stored import load_baseline, save_baseline
-from oofline.errors import ConfigError, Stopped
+from oofline.errors import ConfigError, DataError, Stopped
+from oofline.storage import sha256_of
 
 KINDS = ["lightgbm", "ridge", "logistic"]
 
@@ -125,17 +126,38 @@ def test_importance_names_what_decides(fitted, kind):
     {"kind": "lightgbm"}, {"kind": "ridge"}, {"kind": "logistic", "svd_dims": 3},
     {"kind": "ridge", "svd_dims": 3, "svd_beside": False},
 ])  # fmt: skip
-def test_saved_and_read_it_predicts_the_same(fitted, settings, tmp_path):
-    baseline, source, *_ = fitted("multiclass", **settings)
+def test_saved_and_read_it_predicts_new_rows_the_same(setting, fitted, settings, tmp_path):
+    baseline, source, competition, _ = fitted("multiclass", **settings)
     folder = tmp_path / "fold"
     folder.mkdir()
-    save_baseline(baseline, folder)
-    again = load_baseline(folder, {block.sort: block.names for block in source.ngrams})
-    rows = np.arange(source.n_train, source.n_train + 21)
+    hashes = save_baseline(baseline, folder)
+    assert hashes == {path.name: sha256_of(path) for path in folder.iterdir()}
+    again = load_baseline(folder)
     assert again.features.names == baseline.features.names
-    assert np.array_equal(predict(again, source, rows), predict(baseline, source, rows))
+    cfg, paths, *_ = setting("multiclass", **settings)
+    later = source_of_rows(
+        cfg, paths, again.features.recipe, again.features.tfidfs, competition.test_texts,
+        competition.test,
+    )  # fmt: skip
+    there = np.arange(source.n_train, source.n_train + 21)
+    found = predict(again, later, np.arange(21))
+    assert np.array_equal(found, predict(baseline, source, there))
     suffixes = {path.suffix for path in folder.iterdir()}
     assert suffixes <= {".json", ".txt", ".safetensors"}
+
+
+@pytest.mark.parametrize("damage", ["model0.txt", "features.safetensors"])
+@pytest.mark.parametrize("how", ["gone", "cut"])
+def test_a_damaged_baseline_is_named(fitted, damage, how, tmp_path):
+    baseline, *_ = fitted(kind="lightgbm")
+    save_baseline(baseline, tmp_path)
+    if how == "gone":
+        (tmp_path / damage).unlink()
+    else:
+        (tmp_path / damage).write_bytes((tmp_path / damage).read_bytes()[:20])
+    with pytest.raises(DataError, match="cannot be read") as error:
+        load_baseline(tmp_path)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("kind", KINDS)

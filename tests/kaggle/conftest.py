@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import tempfile
+import tomllib
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -23,7 +24,7 @@ os.environ["KAGGLE_API_ENVIRONMENT"] = "LOCALHOST"
 os.environ["KAGGLE_CONFIG_DIR"] = tempfile.mkdtemp(prefix="kaggle-config-")
 
 from oofline import cli
-from oofline.kaggle.manifest import hash_tree
+from oofline.kaggle.manifest import SOURCE_ROOT, hash_tree
 from oofline.storage import Paths, sha256_of, write_json, write_text
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -33,8 +34,8 @@ SHIPPED = "tyro"
 
 def installed_closure():
     """Canonical names -> versions of what oofline needs, as installed here."""
-    found, queue = {}, [Requirement(text) for text in metadata.requires("oofline")]
-    queue += [Requirement(name) for name in ("nbformat", "packaging")]
+    project = tomllib.loads((SOURCE_ROOT / "pyproject.toml").read_text())["project"]
+    found, queue = {}, [Requirement(text) for text in project["dependencies"]]
     while queue:
         requirement = queue.pop()
         name = canonicalize_name(requirement.name)
@@ -105,12 +106,12 @@ def rehearse_options():
 
 @pytest.fixture
 def trained(write_competition, load_settings):
-    """trained(kind, **settings) -> (paths, cfg) of a toy experiment with two folds."""
+    """trained(toy, **settings) -> (paths, cfg) of a toy experiment with two folds."""
     from oofline import pipeline
 
-    def make(kind="regression", n_test=21, **settings):
-        paths = write_competition(kind, 40, n_test, n_folds=2, epochs=1, **settings)
-        cfg = load_settings(paths)
+    def make(toy="regression", n_test=21, kind="transformer", **settings):
+        paths = write_competition(toy, 40, n_test, n_folds=2, epochs=1, **settings)
+        cfg = load_settings(paths, kind=kind)
         options = SimpleNamespace(cfg=cfg, fold="all", seed="42", state="")
         pipeline.run_train(options, paths)
         repack(SHIPPED, paths.cache / "wheels")

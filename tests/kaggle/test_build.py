@@ -39,6 +39,43 @@ def test_infer_with_half_weights(trained, kernel_options, capsys):
     assert kernel["code_file"] == "oofline-toy-base.ipynb"
 
 
+def test_a_baseline_has_no_encoder_and_no_weights_to_round(trained, kernel_options):
+    paths, cfg = trained("binary", kind="ridge")
+    build.run_kernel(kernel_options(cfg), paths)
+    names = set(check_tree(paths.output / "kernel" / "weights")["files"])
+    folder = "output/toy/base/seed42/fold0/"
+    assert {n.removeprefix(folder) for n in names if n.startswith(folder)} == {
+        "features.json", "features.safetensors", "model0.safetensors", "oof.parquet", "scores.json",
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match="a baseline's files are small"):
+        build.run_kernel(kernel_options(cfg, weights_dtype="fp16"), paths)
+    files = {name for name, _ in bundle.training_files(cfg, paths)}
+    assert files
+    assert not any(name.startswith("models/") for name in files)
+    assert tomllib.loads(bundle.settings_toml(cfg))["kind"] == "ridge"
+
+
+def test_japanese_words_need_their_dictionary(tmp_path, write_competition, load_settings):
+    def entry(name, text):
+        path = tmp_path / name
+        path.write_text(text)
+        return (f"output/toy/base/seed42/fold0/{name}", path)
+
+    old = entry("tokenizer_config.json", '{"word_tokenizer_type": "mecab"}')
+    assert bundle.mecab_dictionaries([old]) == {"ipadic"}
+    named = '{"word_tokenizer_type": "mecab", "mecab_kwargs": {"mecab_dic": "unidic_lite"}}'
+    assert bundle.mecab_dictionaries([entry("tokenizer_config.json", named)]) == {"unidic-lite"}
+    assert bundle.mecab_dictionaries([entry("tokenizer_config.json", "{}")]) == set()
+    for dictionary, wanted in (("ipadic", {"ipadic"}), ("", set())):
+        recipe = f'{{"recipe": {{"dictionary": "{dictionary}"}}}}'
+        assert bundle.mecab_dictionaries([entry("features.json", recipe)]) == wanted
+    paths = write_competition("binary", 30, 7)
+    japanese = load_settings(paths, kind="ridge", word_splitter="mecab")
+    assert bundle.dictionary_to_train_with(japanese, paths) == {"ipadic"}
+    assert bundle.dictionary_to_train_with(load_settings(paths, kind="ridge"), paths) == set()
+    assert bundle.dictionary_to_train_with(load_settings(paths), paths) == set()
+
+
 def test_a_secret_stops_it_before_anything_is_written(trained, kernel_options, monkeypatch):
     paths, cfg = trained("binary")
     monkeypatch.setenv("HF_TOKEN", "a-token-that-is-long-enough")

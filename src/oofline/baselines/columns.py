@@ -99,11 +99,17 @@ def read_tables(cfg: CFG, competition: Competition) -> Tables:
             categories.append(name)
         else:
             unused.append(name)
-    values = [pd.to_numeric(both[name], errors="coerce") for name in numbers]
+    return take_columns(both, numbers, categories, _note(numbers, categories, unused))
+
+
+def take_columns(
+    table: pd.DataFrame, numbers: Sequence[str], categories: Sequence[str], note: str = ""
+) -> Tables:
+    """These columns of a table, which must be there."""
+    values = [pd.to_numeric(table[name], errors="coerce") for name in numbers]
     return Tables(
-        np.stack(values, axis=1).astype(np.float64) if values else np.zeros((len(both), 0)),
-        tuple(numbers), both[categories].to_numpy(dtype=str), tuple(categories),
-        _note(numbers, categories, unused),
+        np.stack(values, axis=1).astype(np.float64) if values else np.zeros((len(table), 0)),
+        tuple(numbers), table[list(categories)].to_numpy(dtype=str), tuple(categories), note,
     )  # fmt: skip
 
 

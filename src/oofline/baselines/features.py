@@ -1,85 +1,16 @@
-"""The columns that a baseline learns from: made once for all rows, fitted on training rows."""
+"""The columns that a baseline learns from, fitted on training rows."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
-from oofline.baselines.columns import (
-    STATISTICS,
-    Categories,
-    Scale,
-    Tables,
-    fit_categories,
-    fit_scale,
-    read_tables,
-    text_statistics,
-)
-from oofline.baselines.ngrams import Ngrams, Tfidf, count_ngrams, fit_tfidf, parse_range
+from oofline.baselines.columns import Categories, Scale, fit_categories, fit_scale
+from oofline.baselines.ngrams import Tfidf, fit_tfidf
+from oofline.baselines.rows import Recipe, Source
 from oofline.config import CFG
-from oofline.data.competition import Competition
-from oofline.data.normalization import normalize, parse_steps
-from oofline.data.words import split_words, splitter_of
 from oofline.errors import ConfigError
-from oofline.storage import Paths
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is known of every row by itself; nothing here is fitted.
-
-    Attributes:
-        n_train: n; rows are those of train, then those of test.
-        ngrams: counts, a block for words and one for characters (those that are on).
-        dense: (n + n_test, a) float64, statistics of the texts and numbers of the tables.
-        dense_names: a names.
-        tables: categories of the tables.
-        notes: lines to print.
-    """
-
-    n_train: int
-    ngrams: tuple[Ngrams, ...]
-    dense: np.ndarray
-    dense_names: tuple[str, ...]
-    tables: Tables
-    notes: tuple[str, ...]
-
-
-def make_source(cfg: CFG, paths: Paths, competition: Competition) -> Source:
-    """Normalise the texts, find their words, count n-grams and statistics.
-
-    Raises:
-        ConfigError: a setting of words or n-grams is malformed, a package for Japanese is
-            missing, or no n-gram is left.
-    """
-    raw = competition.train_texts + competition.test_texts
-    texts = normalize(raw, parse_steps(cfg.tfidf_normalize))
-    splitter = splitter_of(cfg, competition.train_texts)
-    lengths = {"word": parse_range("tfidf_words", cfg.tfidf_words),
-               "char": parse_range("tfidf_chars", cfg.tfidf_chars)}  # fmt: skip
-    words = split_words(cfg, paths, texts, splitter)
-    documents: dict[str, list[Any]] = {"word": words, "char": texts}
-    blocks = [
-        count_ngrams(sort, documents[sort], between, cfg.tfidf_min_rows)
-        for sort, between in lengths.items()
-        if between
-    ]
-    ngrams = tuple(block for block in blocks if block is not None)
-    if not ngrams:
-        raise ConfigError(
-            f"no n-gram stands in tfidf_min_rows = {cfg.tfidf_min_rows} texts: lower it, or widen "
-            "tfidf_words and tfidf_chars"
-        )
-    tables = read_tables(cfg, competition)
-    statistics = text_statistics(raw, words) if cfg.text_stats else np.zeros((len(raw), 0))
-    names = (*(STATISTICS if cfg.text_stats else ()), *tables.number_names)
-    how = f"MeCab with {cfg.word_dictionary}" if splitter == "mecab" else "spaces and marks"
-    notes = [f"words by {how}: {sum(map(len, words)) / max(1, len(words)):.0f} a text"]
-    notes += [tables.note] if tables.note else []
-    dense = np.hstack([statistics, tables.numbers])
-    return Source(len(competition.train_texts), ngrams, dense, names, tables, tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -94,6 +25,7 @@ class Features:
         categories: 0/1 columns of the tables' values.
         names: (sort, name) of each column, in order; sorts are "word", "char", "svd", "number"
             and "category".
+        recipe: how other rows get these columns.
     """
 
     tfidfs: tuple[Tfidf, ...]
@@ -102,6 +34,7 @@ class Features:
     scale: Scale
     categories: Categories
     names: tuple[tuple[str, str], ...]
+    recipe: Recipe
 
     def transform(self, source: Source, rows: np.ndarray) -> sparse.csr_matrix:
         """(r, number of names) float32, sparse by rows.
@@ -152,7 +85,7 @@ def fit_features(cfg: CFG, source: Source, rows: np.ndarray, seed: int) -> Featu
     names += [("number", name) for name in source.dense_names]
     names += [("category", name) for name in categories.names]
     scale = fit_scale(source.dense[rows])
-    return Features(tfidfs, svd, cfg.svd_beside, scale, categories, tuple(names))
+    return Features(tfidfs, svd, cfg.svd_beside, scale, categories, tuple(names), source.recipe)
 
 
 def _fit_svd(

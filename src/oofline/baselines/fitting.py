@@ -7,10 +7,11 @@ import pandas as pd
 from scipy import sparse
 
 from oofline.baselines.boosting import Boosted, Check, choose_rounds, fit_boosted
-from oofline.baselines.features import Features, Source, fit_features
+from oofline.baselines.features import Features, fit_features
 from oofline.baselines.inner import inner_split
 from oofline.baselines.linear import Linear, choose_penalty, fit_linear
 from oofline.baselines.problems import Problem, loss_of, problems_of
+from oofline.baselines.rows import Source
 from oofline.config import CFG
 from oofline.data.folds import Folds
 from oofline.errors import ConfigError

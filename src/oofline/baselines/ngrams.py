@@ -90,17 +90,36 @@ def count_ngrams(
     Returns:
         The counts, or None where no n-gram stands in that many rows.
     """
-    options: dict[str, Any] = {"analyzer": "char"}
-    if sort == "word":
-        options = {"tokenizer": _same, "preprocessor": _same, "token_pattern": None}
-    counter = CountVectorizer(
-        lowercase=False, ngram_range=lengths, min_df=min_rows, dtype=np.float32, **options
-    )
+    counter = CountVectorizer(min_df=min_rows, **_options(sort, lengths))
     try:
         counts = counter.fit_transform(documents)
     except ValueError:  # an empty vocabulary
         return None
     return Ngrams(sort, counter.get_feature_names_out().astype(object), counts.tocsr())
+
+
+def count_known(
+    sort: str, documents: Sequence[Any], lengths: tuple[int, int], names: np.ndarray
+) -> Ngrams:
+    """Count n-grams that are known already, as those of a stored model are.
+
+    Args:
+        sort: "word" or "char", as in `count_ngrams`.
+        documents: r of them.
+        lengths: shortest and longest n-gram.
+        names: (V,) the n-grams, whose order the counts' columns have.
+    """
+    if not len(names):
+        return Ngrams(sort, names, sparse.csr_matrix((len(documents), 0), dtype=np.float32))
+    counter = CountVectorizer(vocabulary=list(names), **_options(sort, lengths))
+    return Ngrams(sort, names, counter.transform(documents).tocsr())
+
+
+def _options(sort: str, lengths: tuple[int, int]) -> dict[str, Any]:
+    options: dict[str, Any] = {"analyzer": "char"}
+    if sort == "word":
+        options = {"tokenizer": _same, "preprocessor": _same, "token_pattern": None}
+    return options | {"lowercase": False, "ngram_range": lengths, "dtype": np.float32}
 
 
 def _same(words: Any) -> Any:

@@ -1,9 +1,12 @@
 """The files of a fitted baseline, and the baseline back from them: nothing is pickled."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lightgbm.basic import LightGBMError
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from oofline.baselines.boosting import Boosted, load_boosted
@@ -12,7 +15,11 @@ from oofline.baselines.features import Features
 from oofline.baselines.fitting import Baseline
 from oofline.baselines.linear import Linear, load_linear
 from oofline.baselines.ngrams import Tfidf
+from oofline.baselines.rows import Recipe
+from oofline.errors import DataError
 from oofline.storage import read_json, replacing, sha256_of, write_json
+
+FEATURES_FILE = "features.json"
 
 
 def save_baseline(baseline: Baseline, folder: Path) -> dict[str, str]:
@@ -43,47 +50,55 @@ def save_baseline(baseline: Baseline, folder: Path) -> dict[str, str]:
         "svd_beside": features.beside,
         "categories": [list(value) for value in features.categories.values],
         "columns": [list(name) for name in features.names if name[0] not in ("word", "char")],
+        "recipe": dataclasses.asdict(features.recipe),
         "models": models,
         "choices": list(baseline.choices),
     }
-    write_json(folder / "features.json", described)
-    names = ["features.json", "features.safetensors", *(model["file"] for model in models)]
+    write_json(folder / FEATURES_FILE, described)
+    names = [FEATURES_FILE, "features.safetensors", *(model["file"] for model in models)]
     return {name: sha256_of(folder / name) for name in names}
 
 
-def load_baseline(folder: Path, vocabularies: dict[str, np.ndarray]) -> Baseline:
-    """Read what `save_baseline` wrote.
+def load_baseline(folder: Path) -> Baseline:
+    """Read what `save_baseline` wrote; it transforms rows of `source_of_rows`.
 
     Args:
         folder: of a finished fold.
-        vocabularies: sort -> the n-grams of the counts that it shall transform, in alphabetical
-            order (`oofline.baselines.ngrams.Ngrams.names`). All of the baseline's must be there.
 
     Raises:
         DataError: a file is missing or damaged.
-        KeyError: an n-gram is not among the vocabularies.
     """
-    described = read_json(folder / "features.json")
-    tensors = load_file(folder / "features.safetensors")
-    tfidfs = []
-    for index, block in enumerate(described["ngrams"]):
-        place = {name: i for i, name in enumerate(vocabularies[block["sort"]])}
-        columns = np.array([place[name] for name in block["names"]], dtype=np.int64)
-        names = np.array(block["names"], dtype=object)
-        tfidfs.append(Tfidf(block["sort"], names, columns, tensors[f"idf{index}"]))
+    described = read_json(folder / FEATURES_FILE)
+    try:
+        features = _features(described, load_file(folder / "features.safetensors"))
+        models = tuple(
+            load_boosted(folder / m["file"], m["sort"])
+            if m["kind"] == "lightgbm"
+            else load_linear(folder / m["file"], m["kind"], m["sort"])
+            for m in described["models"]
+        )
+    except (OSError, SafetensorError, LightGBMError, LookupError) as error:
+        raise DataError(
+            f"the baseline in {folder} cannot be read ({type(error).__name__}: {error}): restore "
+            "its files, or delete the folder and train that fold again"
+        ) from None
+    return Baseline(features, models, tuple(described["choices"]))
+
+
+def _features(described: dict[str, Any], tensors: dict[str, np.ndarray]) -> Features:
+    tfidfs = [
+        Tfidf(b["sort"], np.array(b["names"], dtype=object), np.arange(len(b["names"])),
+              tensors[f"idf{index}"])
+        for index, b in enumerate(described["ngrams"])
+    ]  # fmt: skip
     others = [(sort, name) for sort, name in described["columns"]]
     grams = [(t.sort, str(name)) for t in tfidfs for name in t.names]
     beside = bool(described["svd_beside"])
     values = [(int(column), str(value)) for column, value in described["categories"]]
     categories = Categories(values, [name for sort, name in others if sort == "category"])
-    features = Features(
+    recipe = described["recipe"]
+    return Features(
         tuple(tfidfs), tensors.get("svd"), beside, Scale(tensors["mean"], tensors["spread"]),
         categories, (*(grams if beside else []), *others),
+        Recipe(recipe["dictionary"], tuple(recipe["numbers"]), tuple(recipe["categories"])),
     )  # fmt: skip
-    models = tuple(
-        load_boosted(folder / m["file"], m["sort"])
-        if m["kind"] == "lightgbm"
-        else load_linear(folder / m["file"], m["kind"], m["sort"])
-        for m in described["models"]
-    )
-    return Baseline(features, models, tuple(described["choices"]))

@@ -13,8 +13,8 @@ def device_list(cfg: CFG, n_units: int) -> list[str]:
     """The devices that share ``n_units`` units of work, at most as many as there are units.
 
     Args:
-        cfg: gives device: "auto" stands for all GPUs that compute in the format of the first; a
-            list ("cuda:0,cuda:1", also "cpu,cpu") for exactly these.
+        cfg: gives device: "auto" stands for all GPUs that compute in the format of the first (a
+            baseline uses none of them); a list ("cuda:0,cuda:1", also "cpu,cpu") for exactly these.
         n_units: units of work.
 
     Raises:
@@ -22,7 +22,7 @@ def device_list(cfg: CFG, n_units: int) -> list[str]:
     """
     names = [part.strip() for part in cfg.device.split(",")]
     if names == ["auto"]:
-        names = _all_gpus() if n_units > 1 else names
+        names = _all_gpus() if n_units > 1 and cfg.kind == "transformer" else names
     else:
         _check(cfg, names)
     return names[: max(1, n_units)]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from oofline.baselines.stored import FEATURES_FILE
 from oofline.errors import DataError
 from oofline.inference.needs import Needs, members_that_count
 from oofline.models.text_model import WEIGHTS_FILE
@@ -43,7 +44,7 @@ class Delivery:
         refuse_other_folds(self.stored, self.paths)
         for exp in self.needs.seeds:
             folder = self.paths.experiment(exp)
-            for name in (WEIGHTS_FILE, "state.safetensors"):
+            for name in (WEIGHTS_FILE, FEATURES_FILE, "state.safetensors"):
                 if any(folder.glob(f"seed*/fold*/{name}")):
                     raise DataError(
                         f"{folder} is trained here: leave out --weights, or set OOFLINE_ROOT to "

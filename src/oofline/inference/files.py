@@ -2,12 +2,18 @@
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 
+from oofline.data.competition import Competition
 from oofline.errors import DataError
+from oofline.inference.needs import Unit, unit_name
 from oofline.models.text_model import WEIGHTS_FILE
-from oofline.results import Task
+from oofline.results import Task, prediction_array, prediction_frame
+from oofline.scoring.oof import read_parquet
+from oofline.scoring.summary import write_frame
 from oofline.storage import read_json, sha256_of
 
 ORIGINAL = "sha256_of_original"
@@ -61,3 +67,31 @@ def check_outputs(folder: Path, task: Task) -> None:
             f"{path} holds {', '.join(there)}, but train.csv gives {', '.join(task.outputs)}: "
             "it is not the competition that this fold was trained on"
         )
+
+
+def write_test_predictions(
+    folder: Path, task: Task, ids: np.ndarray, unit: Unit, pred: np.ndarray, remedy: str
+) -> None:
+    """Write a fold's test.parquet.
+
+    Args:
+        folder: receives it.
+        task: gives the outputs.
+        ids: (n_test,) str.
+        unit: which fold.
+        pred: (n_test, T) float64.
+        remedy: what to do about predictions that are not finite.
+
+    Raises:
+        DataError: a prediction is not finite.
+    """
+    if not np.isfinite(pred).all():
+        raise DataError(f"{unit_name(unit)}: predictions are not finite: {remedy}")
+    write_frame(folder / "test.parquet", [prediction_frame(task, ids, *unit[1:], pred=pred)])
+
+
+def stored_validation(folder: Path, competition: Competition) -> tuple[np.ndarray, np.ndarray]:
+    """Training rows that a fold has validated, those still there: (rows (r,), pred (r, T))."""
+    frame = read_parquet(folder / "oof.parquet")
+    at = pd.Index(competition.train_ids).get_indexer(pd.Index(frame["id"]))
+    return at[at >= 0], prediction_array(competition.task, frame[at >= 0])

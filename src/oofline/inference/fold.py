@@ -8,21 +8,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from oofline.config import CFG
 from oofline.data.batches import sorted_batches
 from oofline.data.competition import Competition, read_competition
 from oofline.data.tokens import Tokens, tokenize
-from oofline.errors import DataError
-from oofline.inference.files import check_files, check_outputs
-from oofline.inference.needs import Unit
+from oofline.inference.baseline import StoredBaseline, open_baseline
+from oofline.inference.files import (
+    check_files,
+    check_outputs,
+    stored_validation,
+    write_test_predictions,
+)
+from oofline.inference.needs import Unit, unit_name
 from oofline.models.backbone import load_tokenizer
 from oofline.models.text_model import TextModel, load_model
 from oofline.progress import bar
-from oofline.results import prediction_array, prediction_frame
-from oofline.scoring.oof import read_parquet
-from oofline.scoring.summary import write_frame
+from oofline.results import Task
 from oofline.storage import Paths
 from oofline.training.guard import Guard
 from oofline.training.precision import Precision, choose_precision, native_precision
@@ -99,10 +101,8 @@ class _Predictor:
         check_files(folder)
         check_outputs(folder, task)
         cfg = replace(order.cfgs[unit[0]], device=self.device)
-        precision = usable_precision(cfg)
-        model = load_model(cfg, task, folder).to(precision.device)
-        stored = _StoredFold(unit, folder, cfg, model, precision, order.paths, self.guard)
-        outcome = Outcome(unit, precision.name)
+        stored = self._open(unit, folder, cfg, task)
+        outcome = Outcome(unit, stored.precision.name)
         if order.test:
             outcome = replace(outcome, seconds=stored.predict_test(self._competition(unit[0])))
         if order.check_rows:
@@ -110,6 +110,15 @@ class _Predictor:
             outcome = replace(outcome, difference=found[0], n_checked=found[1])
         return_freed_memory()
         return outcome
+
+    def _open(
+        self, unit: Unit, folder: Path, cfg: CFG, task: Task
+    ) -> "_StoredFold | StoredBaseline":
+        if cfg.kind != "transformer":
+            return open_baseline(unit, folder, cfg, self.order.paths, self.guard)
+        precision = usable_precision(cfg)
+        model = load_model(cfg, task, folder).to(precision.device)
+        return _StoredFold(unit, folder, cfg, model, precision, self.order.paths, self.guard)
 
 
 @dataclass(frozen=True)
@@ -137,7 +146,6 @@ class _StoredFold:
 
     def predict_test(self, competition: Competition) -> float:
         """Write the fold's test.parquet; returns the seconds of its forward passes."""
-        task = competition.task
         tokens = self._tokens(competition.test_texts, "test")
         rows, started = np.arange(len(tokens)), time.perf_counter()
         with bar(f"{self.name} test", len(rows)) as progress:
@@ -146,14 +154,11 @@ class _StoredFold:
                 progress=progress, between=self.guard.check,
             ).pred  # fmt: skip
         seconds = time.perf_counter() - started
-        if not np.isfinite(pred).all():
-            raise DataError(
-                f"{self.folder}: predictions are not finite in {self.precision.name}: use "
-                "--precision fp32, or restore the fold's files"
-            )
-        _, seed, fold = self.unit
-        frame = prediction_frame(task, competition.test_ids, seed, fold, pred=pred)
-        write_frame(self.paths.fold(*self.unit) / "test.parquet", [frame])
+        remedy = f"use --precision fp32 in place of {self.precision.name}, or restore {self.folder}"
+        target = self.paths.fold(*self.unit)
+        write_test_predictions(
+            target, competition.task, competition.test_ids, self.unit, pred, remedy
+        )
         return seconds
 
     def check(self, competition: Competition, n_rows: int) -> tuple[float | None, int]:
@@ -163,13 +168,10 @@ class _StoredFold:
         the shortest: only so are the figures the same in bf16 and fp16, where the padding of a
         batch changes the last digits.
         """
-        frame = read_parquet(self.folder / "oof.parquet")
-        at = pd.Index(competition.train_ids).get_indexer(pd.Index(frame["id"]))
-        frame, at = frame[at >= 0], at[at >= 0]
+        at, wanted = stored_validation(self.folder, competition)
         if not len(at):
             return None, 0
         tokens = self._tokens([competition.train_texts[row] for row in at], "check")
-        wanted = prediction_array(competition.task, frame)
         largest, checked = 0.0, 0
         for batch in some_batches(tokens.lengths, self.cfg.eval_batch_size, n_rows):
             found = predict(
@@ -185,14 +187,11 @@ def warm_up(order: Order, units: list[Unit]) -> None:
     """Tokenise the test rows once for each experiment, before several processes want them."""
     for exp, unit in {unit[0]: unit for unit in reversed(units)}.items():
         cfg, folder = order.cfgs[exp], order.stored.fold(*unit)
+        if cfg.kind != "transformer":
+            continue
         texts = read_competition(cfg, order.paths).test_texts
         tokenizer = load_tokenizer(str(folder))
         tokenize(order.paths, texts, tokenizer, cfg.max_len, cfg.truncation, "test")
-
-
-def unit_name(unit: Unit) -> str:
-    """How a fold is called in messages."""
-    return "{} seed {} fold {}".format(*unit)
 
 
 def some_batches(lengths: np.ndarray, batch_size: int, n_rows: int) -> list[np.ndarray]:

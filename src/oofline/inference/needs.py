@@ -42,6 +42,11 @@ class Needs:
         return averaged + self.extra
 
 
+def unit_name(unit: Unit) -> str:
+    """How a fold is called in messages."""
+    return "{} seed {} fold {}".format(*unit)
+
+
 def needs_of(stored: Paths, name: str) -> Needs:
     """Find out what an experiment or ensemble needs.
 

@@ -14,8 +14,8 @@ from oofline.engines.devices import device_list, labels
 from oofline.engines.workers import share
 from oofline.errors import DataError
 from oofline.inference.deliver import TEST_FILE, Delivery
-from oofline.inference.fold import Order, Outcome, fold_predictor, unit_name, warm_up
-from oofline.inference.needs import Needs, Unit, needs_of, settings_of
+from oofline.inference.fold import Order, Outcome, fold_predictor, warm_up
+from oofline.inference.needs import Needs, Unit, needs_of, settings_of, unit_name
 from oofline.progress import bar, say
 from oofline.storage import Paths, read_json, sha256_of, write_json
 from oofline.training.guard import Guard
@@ -51,7 +51,8 @@ def run_predict(options: Any, paths: Paths) -> None:
         say(f"{cfg.exp} has predicted this very test file already: nothing to do")
         return
     _say_what(competition, needs, stored, paths)
-    devices = device_list(_any_format(cfg), len(needs.units))
+    leading = next((c for c in cfgs.values() if c.kind == "transformer"), cfg)
+    devices = device_list(_any_format(leading), len(needs.units))
     guard = Guard()
     with guard.signals():
         if predicts:

@@ -44,7 +44,8 @@ def run_kernel(options: Any, paths: Paths) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         staging = Path(temporary)
         weights = _weights(options, paths, staging)
-        code = _code(image, weights, staging, paths.cache / "wheels")
+        extras = _extra_requirements(options, paths, weights)
+        code = _code(image, extras, staging, paths.cache / "wheels")
         scanned = check_secrets([*weights, *code])
         rounding = _rounding(options, paths)
         about = {
@@ -53,7 +54,8 @@ def run_kernel(options: Any, paths: Paths) -> None:
             "kaggle_slug": cfg.kaggle_slug or paths.comp, "python": image.python,
             "image": image.name, "image_option": options.image, "image_source": image.source,
             "torch": str(image.packages.get("torch", "")), "weights_dtype": options.weights_dtype,
-            "rounding": rounding, "git_commit": git_commit(),
+            "rounding": rounding, "extra_requirements": [extra.name for extra in extras],
+            "git_commit": git_commit(),
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }  # fmt: skip
         folder = _write(options, paths, about, code, weights)
@@ -80,17 +82,22 @@ def _weights(options: Any, paths: Paths, staging: Path) -> list[Entry]:
     ]
 
 
-def _code(image: Image, weights: list[Entry], staging: Path, cache: Path) -> list[Entry]:
+def _code(image: Image, extras: list[Requirement], staging: Path, cache: Path) -> list[Entry]:
     """What the code dataset holds: oofline's wheel and what the image lacks."""
     own = wheels.build_own_wheel(staging)
-    roots = [*wheels.read_requirements(own), *_extra_requirements(weights)]
+    roots = [*wheels.read_requirements(own), *extras]
     shipped = wheels.missing_wheels(roots, image, cache)
     say(f"wheels that the image lacks: {', '.join(path.name for path in shipped) or 'none'}")
     return [(f"wheels/{path.name}", path) for path in [own, *shipped]]
 
 
-def _extra_requirements(weights: list[Entry]) -> list[Requirement]:
-    return [Requirement(text) for text in wheels.MECAB] if bundle.uses_mecab(weights) else []
+def _extra_requirements(options: Any, paths: Paths, weights: list[Entry]) -> list[Requirement]:
+    """What Japanese words need, where a tokenizer or a baseline finds them with MeCab."""
+    dictionaries = bundle.mecab_dictionaries(weights)
+    if options.mode == "train":
+        dictionaries |= bundle.dictionary_to_train_with(options.cfg, paths)
+    texts = [wheels.DICTIONARIES.get(name, name) for name in sorted(dictionaries)]
+    return [Requirement(text) for text in ([wheels.MECAB] if texts else []) + texts]
 
 
 def _rounding(options: Any, paths: Paths) -> dict[str, Any] | None:
@@ -165,9 +172,7 @@ def _write_notebook(
     kernel = {
         "comp": about["comp"], "exp": about["exp"], "mode": about["mode"],
         "competition": about["kaggle_slug"], "python": about["python"],
-        "requirements": [f"oofline=={_own_version(new)}"] + [
-            requirement.name for requirement in _extra_requirements(_listed(new / "weights"))
-        ],
+        "requirements": [f"oofline=={_own_version(new)}", *about["extra_requirements"]],
         "datasets": {
             part: (notebook.slug_of(f"{title} {part}"), sha256_of(new / part / NAME))
             for part in notebook.PARTS
@@ -186,10 +191,6 @@ def _own_version(new: Path) -> str:
     """Version of oofline's wheel in the code dataset."""
     wheel = next((new / "code" / "wheels").glob("oofline-*.whl"))
     return str(parse_wheel_filename(wheel.name)[1])
-
-
-def _listed(folder: Path) -> list[Entry]:
-    return [(path.relative_to(folder).as_posix(), path) for path in sorted(folder.rglob("*.json"))]
 
 
 def _check_sizes(sizes: dict[str, int]) -> None:

@@ -6,9 +6,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from oofline.baselines.stored import FEATURES_FILE
 from oofline.config import CFG
+from oofline.data.competition import read_competition
+from oofline.data.words import splitter_of
 from oofline.errors import DataError
 from oofline.models.hub import model_folder
+from oofline.models.japanese import FORMER_DICTIONARY
 from oofline.scoring.stored import stored_folder
 from oofline.storage import Paths, read_json
 
@@ -100,9 +104,11 @@ def _below(paths: Paths, found: Any) -> Iterator[tuple[str, Path]]:
 
 
 def training_files(cfg: CFG, paths: Paths) -> Iterator[tuple[str, Path]]:
-    """(path in the dataset, file) of what MODE=train needs: the folds and the encoder."""
+    """(path in the dataset, file) of what MODE=train needs: the folds and the encoder, if any."""
     for pattern in ("folds.csv", "folds.json", "folds_groups.csv"):
         yield from _below(paths, paths.output.glob(pattern))
+    if cfg.kind != "transformer":
+        return
     folder = model_folder(cfg.model)
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.suffix in _FOLD_SUFFIXES and not path.name.startswith("."):
@@ -119,7 +125,7 @@ def settings_toml(cfg: CFG) -> str:
     default, lines = CFG(), []
     for field in fields(CFG):
         value = getattr(cfg, field.name)
-        if field.name == "model":
+        if field.name == "model" and cfg.kind == "transformer":
             value = f"input/models/{encoder_name(cfg)}"
         if field.name in ("comp", "exp", "device", "time_limit_hours") or value is None:
             continue
@@ -137,14 +143,38 @@ def _toml(value: Any) -> str:
     return repr(value)
 
 
-def uses_mecab(files: list[tuple[str, Path]]) -> bool:
-    """Whether a tokenizer among the files cuts Japanese words with MeCab."""
-    for target, source in files:
-        if target.endswith("tokenizer_config.json"):
-            config = read_json(source)
-            if "mecab" in (config.get("word_tokenizer_type"), config.get("subword_tokenizer_type")):
-                return True
-    return False
+def mecab_dictionaries(files: list[tuple[str, Path]]) -> set[str]:
+    """Dictionaries with which tokenizers and baselines among the files cut Japanese words."""
+    found = [
+        _DICTIONARY_OF[Path(target).name](source)
+        for target, source in files
+        if Path(target).name in _DICTIONARY_OF
+    ]
+    return {name.replace("_", "-") for name in found if name}
+
+
+def dictionary_to_train_with(cfg: CFG, paths: Paths) -> set[str]:
+    """The dictionary that a baseline will need, if any."""
+    if cfg.kind == "transformer":
+        return set()
+    mecab = splitter_of(cfg, read_competition(cfg, paths).train_texts) == "mecab"
+    return {cfg.word_dictionary} if mecab else set()
+
+
+def _tokenizers_dictionary(source: Path) -> str:
+    config = read_json(source)
+    if "mecab" not in (config.get("word_tokenizer_type"), config.get("subword_tokenizer_type")):
+        return ""
+    return str((config.get("mecab_kwargs") or {}).get("mecab_dic") or FORMER_DICTIONARY)
+
+
+def _baselines_dictionary(source: Path) -> str:
+    return str(read_json(source)["recipe"]["dictionary"])
+
+
+_DICTIONARY_OF = {
+    "tokenizer_config.json": _tokenizers_dictionary, FEATURES_FILE: _baselines_dictionary,
+}  # fmt: skip
 
 
 def place(source: Path, target: Path) -> None:

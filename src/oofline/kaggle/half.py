@@ -95,13 +95,18 @@ def measure_rounding(
         device: as `CFG.device`.
 
     Returns:
-        Scores over all rows of all folds, and the largest difference.
+        Scores over all rows of all folds, and the largest difference. Baselines stay as they are.
+
+    Raises:
+        ConfigError: there is no transformer among the units.
     """
     task, name = competition.task, "fp32"
     full: list[np.ndarray] = []
     half: list[np.ndarray] = []
     truth: list[np.ndarray] = []
-    units = list(units)
+    units = [u for u in units if experiment_settings(paths, u.exp).kind == "transformer"]
+    if not units:
+        raise ConfigError("weights_dtype fp16 is for transformers: a baseline's files are small")
     index = {row_id: row for row, row_id in enumerate(competition.train_ids)}
     with bar("measure fp16 weights", len(units)) as progress:
         for unit in units:

@@ -29,8 +29,9 @@ from oofline.kaggle.image import Image, never_shipped
 from oofline.kaggle.manifest import SOURCE_ROOT
 from oofline.progress import bar, say
 
-MECAB = ("fugashi>=1.3", "ipadic>=1.0")
-"""What tokenizers with MeCab (BertJapaneseTokenizer) need."""
+MECAB = "fugashi>=1.3"
+"""What Japanese words need beside a dictionary (see `DICTIONARIES`)."""
+DICTIONARIES = {"ipadic": "ipadic>=1.0", "unidic-lite": "unidic-lite>=1.0.8"}
 
 
 def build_own_wheel(folder: Path) -> Path:

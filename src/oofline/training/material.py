@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from oofline.baselines.features import Source
+from oofline.baselines.rows import Source
 from oofline.data.competition import Competition
 from oofline.data.folds import Folds
 from oofline.data.tokens import Tokens
