@@ -1,7 +1,9 @@
 """Folds x seeds: which are left to do, and doing them one after the other."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -10,7 +12,7 @@ from oofline.config import CFG
 from oofline.data.batches import padding_report
 from oofline.data.competition import Competition, read_competition
 from oofline.data.folds import ensure_folds
-from oofline.data.tokens import tokenize
+from oofline.data.tokens import Cutting, Row, Tokens, tokenize
 from oofline.errors import ConfigError, Stopped
 from oofline.models.backbone import load_tokenizer
 from oofline.models.losses import build_loss
@@ -73,14 +75,27 @@ def prepare(cfg: CFG, paths: Paths) -> Material:
         for line in folds.summary:
             say(line)
         say(f"made {paths.folds}; {paths.folds.with_suffix('.md')} holds the leak audit")
-    train, test = (
-        tokenize(paths, texts, tokenizer, cfg.max_len, cfg.truncation, name)
-        for name, texts in (("train", competition.train_texts), ("test", competition.test_texts))
-    )
+    train, test = tokenize_both(cfg, paths, competition, tokenizer)
     say(f"train: {train.truncation_report()}")
     say(f"test: {test.truncation_report()}")
-    say(padding_report(train.lengths, cfg.batch_size))
+    say(padding_report(train.lengths, cfg.batch_size, max_len=cfg.max_len))
     return Material(paths, competition, folds, tokenizer, train, test)
+
+
+def tokenize_both(
+    cfg: CFG, paths: Paths, competition: Competition, tokenizer: Any
+) -> tuple[Tokens, Tokens]:
+    """Token ids of the training and the test rows, pairs in both orders where that is asked."""
+    cutting = Cutting(cfg.max_len, cfg.truncation, cfg.windows, cfg.window_stride)
+    sides: list[tuple[str, Sequence[Row], bool]] = [
+        ("train", competition.train_pairs or competition.train_texts, cfg.pair_swap != "off"),
+        ("test", competition.test_pairs or competition.test_texts, cfg.pair_swap == "train+test"),
+    ]
+    train, test = (
+        tokenize(paths, rows, tokenizer, replace(cutting, both_orders=both), name)
+        for name, rows, both in sides
+    )
+    return train, test
 
 
 def check_parts(cfg: CFG, competition: Competition) -> None:

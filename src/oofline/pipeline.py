@@ -36,9 +36,9 @@ def _open(cfg: CFG, paths: Paths) -> tuple[Competition, Folds]:
     return competition, folds
 
 
-def _clusters(cfg: CFG, folds: Folds) -> np.ndarray | None:
-    """Rows that are drawn together in intervals: the groups, where the user named some."""
-    return folds.groups if cfg.group_col else None
+def _clusters(competition: Competition, folds: Folds) -> np.ndarray | None:
+    """Rows that are drawn together in intervals: the groups, where a column names some."""
+    return folds.groups if competition.group_col else None
 
 
 def run_folds(options: Any, paths: Paths) -> None:
@@ -91,7 +91,7 @@ def run_oof(options: Any, paths: Paths) -> None:
 def _score(cfg: CFG, paths: Paths, seeds: list[int] | None) -> None:
     with bar(f"score {cfg.exp}", 3) as progress:
         competition, folds = _open(cfg, paths)
-        task, groups = competition.task, _clusters(cfg, folds)
+        task, groups = competition.task, _clusters(competition, folds)
         ids, test_ids = competition.train_ids, competition.test_ids
         hashes = {"train file": competition.train_sha256, "folds.csv": sha256_of(paths.folds)}
         check_inputs(paths.experiment(cfg.exp), hashes)
@@ -136,7 +136,7 @@ def run_ensemble(options: Any, paths: Paths) -> None:
         progress.advance()
         result = build_ensemble(
             paths, competition.task, name, members, competition.train_ids, competition.y,
-            folds.fold, options.method, _clusters(cfg, folds), cfg.bootstrap_samples,
+            folds.fold, options.method, _clusters(competition, folds), cfg.bootstrap_samples,
         )  # fmt: skip
         progress.advance()
     say(score_line(result.name, result.scores))
@@ -170,7 +170,7 @@ def run_compare(options: Any, paths: Paths) -> None:
         progress.advance()
         frame = compare_experiments(
             paths, competition.task, competition.train_ids, competition.y, folds.fold, base,
-            names, _clusters(cfg, folds), cfg.bootstrap_samples,
+            names, _clusters(competition, folds), cfg.bootstrap_samples,
         )  # fmt: skip
         progress.advance()
     better = "higher" if _greater(competition) else "lower"
