@@ -107,7 +107,7 @@ class CFG:
     epochs: int = 3
     """Passes over the training rows."""
     batch_size: int = 16
-    """Rows per forward pass."""
+    """Rows per batch; a forward pass reads at most this many windows of them."""
     accumulation: int = 1
     """Forward passes per optimizer step; 1 = off."""
     lr: float = 2e-5

@@ -102,6 +102,7 @@ def _score(cfg: CFG, paths: Paths, seeds: list[int] | None) -> None:
         pictures = report_experiment(cfg, paths, competition, oof, scores)
         progress.advance()
     say(score_line(cfg.exp, scores))
+    _say_targets(scores)
     say(f"wrote {paths.experiment(cfg.exp) / 'scores.json'}; open {pictures}")
 
 
@@ -114,6 +115,13 @@ def score_line(name: str, scores: dict[str, Any]) -> str:
         if scores.get(key) is not None:
             parts.append(f"{words} {_figure(scores[key])}")
     return ", ".join(parts)
+
+
+def _say_targets(scores: dict[str, Any]) -> None:
+    """The scores of several targets, in one line."""
+    if by_target := scores.get("target_scores"):
+        parts = (f"{name} {_figure(value)}" for name, value in by_target.items())
+        say(f"by target: {', '.join(parts)}")
 
 
 def _figure(value: float | None) -> str:
@@ -140,6 +148,7 @@ def run_ensemble(options: Any, paths: Paths) -> None:
         )  # fmt: skip
         progress.advance()
     say(score_line(result.name, result.scores))
+    _say_targets(result.scores)
     lo, hi = result.against_best.ci95
     say(
         f"against its best member {result.members[result.best]}: {result.against_best.verdict} "

@@ -78,10 +78,13 @@ class OneFold:
         n: training rows.
         precision: number format.
         scale: initial factor of an active GradScaler; 0 = a pass-through.
+        inputs: "texts", "pairs" in an order drawn anew each epoch, or "windows" of long texts.
         settings: fields of CFG.
     """
 
-    def __init__(self, folder, model, kind, n=22, precision="fp32", scale=0.0, **settings):
+    def __init__(
+        self, folder, model, kind, n=22, precision="fp32", scale=0.0, inputs="texts", **settings
+    ):
         base = {"batch_size": 4, "max_len": 24, "lr": 1e-3, "epochs": 1, "clip_norm": 0.0}
         self.cfg = CFG(comp="c", model=str(model), **(base | settings))
         self.task = TASKS[kind]
@@ -95,7 +98,13 @@ class OneFold:
         for technique in self.techniques:
             technique.prepare(self.model)
         tokenizer = AutoTokenizer.from_pretrained(self.cfg.model)
-        tokens = tokenize(Paths("c", folder), texts, tokenizer, Cutting(24), "train")
+        cutting = {
+            "texts": Cutting(24),
+            "pairs": Cutting(24, both_orders=True),
+            "windows": Cutting(6, windows=3, overlap=1),
+        }[inputs]
+        rows = [(text, text[::-1]) for text in texts] if inputs == "pairs" else texts
+        tokens = tokenize(Paths("c", folder), rows, tokenizer, cutting, "train")
         self.data = TrainData(tokens, torch.from_numpy(self.model.encode(y)), np.arange(n))
         self.precision = Precision(torch.device("cpu"), precision)
         self.scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale > 0)
@@ -224,6 +233,25 @@ def test_evaluation_at_equal_weights_is_that_of_a_plain_model(one_fold, name, fa
         model.eval()
     with torch.no_grad(), evaluating(fold.techniques, fold.model):
         assert torch.equal(fold.model(ids), plain.model(ids))
+
+
+@pytest.mark.parametrize("inputs", ["pairs", "windows"])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_pairs_and_windows_keep_every_technique_alive(one_fold, name, inputs):
+    fold = one_fold(inputs=inputs, accumulation=2, **SETTINGS[name])
+    for index in range(2):
+        before = fold.weights()
+        gradients = fold.gradients(index)
+        assert all(torch.isfinite(g).all() for g in gradients.values())
+        assert not differ(before, fold.weights())
+        fold.update()
+    check_alive(fold.techniques, finished=False)
+    if name not in ("ema", "freeze", "reinit"):
+        plain = {"dropout": {"rdrop": 0.1, "mixout": 0.0, "mixconnect": 0.0}.get(name)}
+        assert differ(
+            one_fold(inputs=inputs, **SETTINGS[name]).gradients(),
+            one_fold(inputs=inputs, **plain).gradients(),
+        )
 
 
 @pytest.mark.parametrize("name", SETTINGS)

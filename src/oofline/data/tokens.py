@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Tokens:
         """Rows of the table behind it: each pair counts once."""
         return len(self) // self.orders
 
-    @property
+    @cached_property
     def n_windows(self) -> np.ndarray:
         """(n,) int64 windows of each text, at least 1: all but its last are max_len long."""
         return np.maximum(1, -(-self.lengths // self.max_len))
