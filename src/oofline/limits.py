@@ -53,6 +53,7 @@ def parse_overrides(name: str, text: str) -> dict[str, float]:
         ConfigError: a part is not "group=number", is out of range, or names a group again.
     """
     highest = RANGES["lr"][1] if name == "group_lrs" else None
+    what = "target" if name == "target_weights" else "group"
     bounds = "at least 0" if highest is None else f"0 to {highest:g}"
     values: dict[str, float] = {}
     for part in text.split(",") if text.strip() else []:
@@ -63,7 +64,7 @@ def parse_overrides(name: str, text: str) -> dict[str, float]:
             value = math.nan
         if not group or math.isnan(value):
             raise ConfigError(
-                f"{name}: {part.strip()!r} is not a name and a number: write it as in "
+                f"{name}: {part.strip()!r} is not a {what} and a number: write it as in "
                 f"{_EXAMPLES.get(name, _EXAMPLES[''])}"
             )
         if math.isinf(value) or not 0 <= value <= (math.inf if highest is None else highest):

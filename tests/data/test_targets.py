@@ -52,7 +52,7 @@ def test_whole_numbers_are_unordered_unless_told(read: Read, write: Write) -> No
     write(target=[1, 2, 3, 4] * 10)
     found = read()
     assert found.task.kind == "multiclass"
-    assert any('task = "regression" if their order matters' in note for note in found.notes)
+    assert any('"regression" if their order matters' in note for note in found.notes)
     assert read(task="regression").y[:3].tolist() == [[1.0], [2.0], [3.0]]
 
 

@@ -54,7 +54,7 @@ def test_weights_of_targets(make_task, name):
 @pytest.mark.parametrize(
     ("text", "words"),
     [("c=1", "c is no target .they are a, b"), ("a=0, b=0", "all weights are 0"),
-     ("a", "not a name and a number"), ("a=-1", "out of range")],
+     ("a", "not a target and a number"), ("a=-1", "out of range")],
 )  # fmt: skip
 def test_weights_of_targets_refused(make_task, text, words):
     with pytest.raises(ConfigError, match=words):

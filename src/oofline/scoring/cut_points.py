@@ -1,12 +1,15 @@
 """Cuts with several parts: a threshold per label, the borders between the steps of a scale."""
 
+from collections.abc import Callable
+
 import numpy as np
-from scipy.optimize import minimize
 
 from oofline.scoring.class_metrics import f1_from_counts
 from oofline.scoring.registry import METRICS, Metric
 from oofline.scoring.thresholds import best_threshold, ladder
 
+CANDIDATES = 64
+"""Places that a cut point of a scale may take."""
 PASSES = 2
 """Times that micro F1 goes over the labels, moving one threshold while the others stay."""
 
@@ -48,11 +51,12 @@ def label_thresholds(metric: Metric, y: np.ndarray, pred: np.ndarray) -> np.ndar
 def scale_cuts(
     metric: Metric, y: np.ndarray, position: np.ndarray, n_steps: int, quick: bool = False
 ) -> tuple[np.ndarray, float]:
-    """Cut points between the steps of a scale that give the best score on these rows.
+    """Cut points between the steps of a scale that give a high score on these rows.
 
-    Nelder and Mead's search (the score is a staircase, without slopes) from two starts: the middles
-    between the steps, and the cuts under which the labels have the shares that y has. The better
-    of the results is taken.
+    The score is a staircase, on which searches by simplex or slope stand still. So one cut after
+    the other is moved to the best of `CANDIDATES` quantiles of the positions (the middle one of
+    equals), until none moves. It starts from the better of two: the middles between the steps, and
+    the cuts under which the labels have the shares that y has.
 
     Args:
         metric: a metric of labels.
@@ -68,15 +72,31 @@ def scale_cuts(
     if len(y) == 0:
         return middles, float("nan")
 
-    def loss(cuts: np.ndarray) -> float:
-        """What is minimised; a score that is not defined counts as the worst."""
-        value = metric.sign * metric.function(y, np.searchsorted(np.sort(cuts), position))
-        return -value if np.isfinite(value) else np.inf
+    def gain(cuts: np.ndarray) -> float:
+        """What is maximised; a score that is not defined counts as the worst."""
+        value = metric.sign * metric.function(y, np.searchsorted(cuts, position))
+        return value if np.isfinite(value) else -np.inf
 
     shares = np.cumsum(np.bincount(y, minlength=n_steps))[:-1] / len(y)
-    found = [middles, np.quantile(position, shares)]
-    if not quick and n_steps > 1:
-        options = {"xatol": 1e-3, "fatol": 1e-6}
-        found += [minimize(loss, s, method="Nelder-Mead", options=options).x for s in found]
-    best = np.sort(min(found, key=loss))
+    best = max(middles, np.quantile(position, shares), key=gain)
+    if not quick:
+        places = np.unique(np.quantile(position, (np.arange(CANDIDATES) + 0.5) / CANDIDATES))
+        best = _climb(gain, best, places)
     return best, float(metric.function(y, np.searchsorted(best, position)))
+
+
+def _climb(gain: Callable[[np.ndarray], float], cuts: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Move single cuts to the best of ``places`` between their neighbours while that gains."""
+    cuts, value, moved = cuts.copy(), gain(cuts), True
+    while moved:
+        moved = False
+        for index in range(len(cuts)):
+            low = cuts[index - 1] if index else -np.inf
+            high = cuts[index + 1] if index + 1 < len(cuts) else np.inf
+            inside = places[(places >= low) & (places <= high)]
+            trials = np.array([gain(np.r_[cuts[:index], p, cuts[index + 1 :]]) for p in inside])
+            if len(trials) and trials.max() > value + 1e-12:
+                equals = np.flatnonzero(trials == trials.max())
+                cuts[index] = inside[equals[len(equals) // 2]]
+                value, moved = float(trials.max()), True
+    return cuts

@@ -186,7 +186,7 @@ class _FoldRun:
             "score_last": score(self.task, y, predictions.last),
             "score_best": score(self.task, y, predictions.best),
             "ci95": fold_interval(self.task, y, valid, self.cfg.bootstrap_samples),
-            "target_scores": score_targets(self.task, y, valid),
+            **({"target_scores": t} if (t := score_targets(self.task, y, valid)) else {}),
             "n_rows": len(y),
             "folds": [self.fold],
             "seeds": [self.seed],
