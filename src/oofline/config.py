@@ -193,7 +193,7 @@ class CFG:
     device: str = "auto"
     """"auto" (cuda, mps, cpu in this order), or "cpu", "cuda", "cuda:1"."""
     eval_batch_size: int = 64
-    """Rows per forward pass without gradient."""
+    """Rows, or windows of them, per forward pass without gradient."""
     time_limit_hours: float = 0.0
     """Stop in time with a resumable state; 0 = no limit."""
     save_minutes: float = 5.0
