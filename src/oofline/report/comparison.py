@@ -149,7 +149,9 @@ def comparison_text(frame: pd.DataFrame) -> pd.DataFrame:
             "min": _cells(frame, "{minutes:.1f}"),
             "rows/s": _cells(frame, "{samples_per_s:.0f}"),
             **{
-                str(name).removeprefix("score/"): frame[name].map("{:.4f}".format)
+                str(name).removeprefix("score/"): _cells(
+                    frame[[name]].set_axis(["target"], axis=1), "{target:.4f}"
+                )
                 for name in frame.columns
                 if str(name).startswith("score/")
             },

@@ -148,8 +148,8 @@ def _by_target(task: Task, result: Ensemble) -> list[str]:
         return []
     weights = result.blend.weights
     own = result.members if weights.ndim == 2 else []
-    lines = ["", "Weights above are means over the targets." if own else "", ""]
-    lines += ["| target | " + " | ".join([task.metric, *own]) + " |"]
+    lines = ["", "Weights above are means over the targets."] if own else []
+    lines += ["", "| target | " + " | ".join([task.metric, *own]) + " |"]
     lines += ["|" + " --- |" * (2 + len(own))]
     for t, (name, value) in enumerate(scores.items()):
         cells = [name, "undefined" if value is None else f"{value:.5f}"]
