@@ -70,3 +70,12 @@ def test_real_keywords_are_shared_and_make_no_groups(read_real):
     assert found.group_col == ""
     assert any(note.startswith("keyword: ") for note in found.notes)
     assert np.all([not note.startswith("groups:") for note in found.notes])
+
+
+def test_a_class_of_few_groups_leaves_groups_without_strata(write, read, paths):
+    train = {"prompt": [f"prompt {i // 5}" for i in range(60)]}
+    test = {"prompt": ["new", "newer", "newest"]}
+    write(target=["rare"] * 10 + ["a", "b"] * 25, train=train, test=test)
+    folds, _ = ensure_folds(CFG(comp="toy", n_folds=3), paths, read(n_folds=3))
+    assert folds.scheme == "group"
+    assert "fewer of them than folds have class rare" in folds.reason

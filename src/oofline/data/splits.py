@@ -98,8 +98,11 @@ def choose_scheme(cfg: CFG, competition: Competition) -> tuple[str, str]:
         return cfg.fold_scheme, "fold_scheme is set"
     if group_col:
         kept = f"group_col keeps rows of one {group_col} together"
-        more = f", and the {task.kind} task its classes" if facts.truth == "class" else ""
-        return facts.grouped_folds, kept + more
+        if facts.truth != "class":
+            return facts.grouped_folds, kept
+        if rare := _rare_classes(cfg, competition):
+            return "group", f"{kept}; fewer of them than folds have class {rare}"
+        return facts.grouped_folds, f"{kept}, and the {task.kind} task its classes"
     same = {
         "stratified": "class shares",
         "binned": f"shares of {cfg.fold_bins} target bins",
@@ -108,6 +111,14 @@ def choose_scheme(cfg: CFG, competition: Competition) -> tuple[str, str]:
         else f"shares of {cfg.fold_bins} bins of every target",
     }
     return facts.folds, f"{task.kind}: every fold has the same {same[facts.folds]}"
+
+
+def _rare_classes(cfg: CFG, competition: Competition) -> str:
+    """Classes that too few groups have for a share in every fold, "" for none."""
+    groups = exact_groups(competition.train[competition.group_col].tolist())
+    counts = pd.Series(groups).groupby(competition.y).nunique()
+    rare = counts.index[counts < cfg.n_folds]
+    return ", ".join(competition.task.labels[k] for k in rare)
 
 
 def _refuse_scheme(scheme: str, competition: Competition) -> None:

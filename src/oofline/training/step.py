@@ -195,6 +195,6 @@ def halve_micro_batch(progress: Progress, step: Step, optimizer: torch.optim.Opt
     if step.precision.device.type == "cuda":
         torch.cuda.empty_cache()
     say(
-        f"out of memory at step {step.index}: {progress.micro_batch} inputs per forward pass from "
+        f"out of memory at step {step.index}: {progress.micro_batch} rows per forward pass from "
         "here on, more of them per optimizer step, same batches"
     )
