@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -14,7 +15,7 @@ from oofline.data.batches import padding_report
 from oofline.data.competition import Competition, read_competition
 from oofline.data.coverage import coverage_notes
 from oofline.data.folds import Folds, ensure_folds
-from oofline.data.tokens import tokenize
+from oofline.data.tokens import Tokens, cutting_of, tokenize
 from oofline.errors import ConfigError, Stopped
 from oofline.models.backbone import load_tokenizer
 from oofline.models.losses import build_loss
@@ -79,16 +80,24 @@ def prepare(cfg: CFG, paths: Paths) -> Material | BaselineMaterial:
     if not (paths.experiment(cfg.exp) / "cfg.json").exists():
         check_parts(cfg, competition)
     folds = _make_sure_of_folds(cfg, paths, competition)
-    train, test = (
-        tokenize(paths, texts, tokenizer, cfg.max_len, cfg.truncation, name)
-        for name, texts in (("train", competition.train_texts), ("test", competition.test_texts))
-    )
+    train, test = tokenize_both(cfg, paths, competition, tokenizer)
     say(f"train: {train.truncation_report()}")
     say(f"test: {test.truncation_report()}")
-    say(padding_report(train.lengths, cfg.batch_size))
+    say(padding_report(train.lengths, cfg.batch_size, max_len=cfg.max_len))
     for note in coverage_notes(tokenizer, train, competition.train_texts):
         say(note)
     return Material(paths, competition, folds, tokenizer, train, test)
+
+
+def tokenize_both(
+    cfg: CFG, paths: Paths, competition: Competition, tokenizer: Any
+) -> tuple[Tokens, Tokens]:
+    """Token ids of the training and the test rows, pairs in both orders where that is asked."""
+    train, test = competition.train_rows, competition.test_rows
+    return (
+        tokenize(paths, train, tokenizer, cutting_of(cfg, trained_on=True), "train"),
+        tokenize(paths, test, tokenizer, cutting_of(cfg), "test"),
+    )
 
 
 def _prepare_baseline(cfg: CFG, paths: Paths, competition: Competition) -> BaselineMaterial:
@@ -96,9 +105,8 @@ def _prepare_baseline(cfg: CFG, paths: Paths, competition: Competition) -> Basel
     source = make_source(cfg, paths, competition)
     for note in source.notes:
         say(note)
-    return BaselineMaterial(
-        paths, competition, _make_sure_of_folds(cfg, paths, competition), source
-    )
+    folds = _make_sure_of_folds(cfg, paths, competition)
+    return BaselineMaterial(paths, competition, folds, source)
 
 
 def _make_sure_of_folds(cfg: CFG, paths: Paths, competition: Competition) -> Folds:

@@ -53,6 +53,18 @@ def test_every_task_is_learnt(fitted, kind, toy):
         assert pred.sum(axis=1) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"kind": "logistic"}, 'use "ridge", or ordinal = "classes"'),
+    ({"kind": "ridge", "class_weights": "balanced"}, "class_weights acts on classes"),
+])  # fmt: skip
+def test_what_is_for_classes_is_refused_on_a_scale_of_values(setting, settings, message):
+    cfg, _, competition, _ = setting("ordinal", **settings)
+    with pytest.raises(ConfigError, match=message):
+        refuse_values(cfg, competition.task, competition.y)
+    cfg, _, competition, _ = setting("ordinal", ordinal="classes", **settings)
+    refuse_values(cfg, competition.task, competition.y)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_labels_of_validation_rows_change_nothing(fitted, kind):
     def scrambled(y, folds):

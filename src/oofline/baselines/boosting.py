@@ -10,12 +10,14 @@ import numpy as np
 from lightgbm.basic import LightGBMError
 from scipy import sparse
 
-from oofline.baselines.problems import Problem, row_weights, sigmoid, softmax
+from oofline.baselines.problems import Problem, Sort, predictions_of, row_weights
 from oofline.config import CFG
 from oofline.errors import ConfigError
 from oofline.storage import write_text
 
-_OBJECTIVES = {"binary": "binary", "classes": "multiclass", "value": "regression"}
+_OBJECTIVES = {
+    "binary": "binary", "classes": "multiclass", "scale": "multiclass", "value": "regression",
+}  # fmt: skip
 _CHECK_EVERY = 10
 
 Check = Callable[[], None]
@@ -32,18 +34,16 @@ class Boosted:
     """
 
     booster: lightgbm.Booster
-    sort: str
+    sort: Sort
 
     def raw(self, x: sparse.csr_matrix, start: int = 0, count: int = -1) -> np.ndarray:
-        """(r, width) float64 sum of trees ``start`` to ``start + count`` (all where it is -1)."""
+        """(r, n_logits) float64 sum of ``count`` trees from ``start`` on (-1 = all)."""
         values = self.booster.predict(x, raw_score=True, start_iteration=start, num_iteration=count)
         return np.asarray(values, dtype=np.float64).reshape(x.shape[0], -1)
 
     def link(self, raw: np.ndarray) -> np.ndarray:
-        """Probabilities or values of raw sums, the same shape."""
-        if self.sort == "value":
-            return raw
-        return sigmoid(raw) if self.sort == "binary" else softmax(raw)
+        """(r, width) predictions of raw sums (r, n_logits)."""
+        return predictions_of(self.sort, raw)
 
     def predict(self, x: sparse.csr_matrix) -> np.ndarray:
         """(r, width) float64: probabilities of classes, or values."""
@@ -63,7 +63,7 @@ class Boosted:
         write_text(path, self.booster.model_to_string(num_iteration=-1))
 
 
-def load_boosted(path: Path, sort: str) -> Boosted:
+def load_boosted(path: Path, sort: Sort) -> Boosted:
     """Read what `Boosted.save` wrote."""
     return Boosted(lightgbm.Booster(model_str=path.read_text(encoding="utf-8")), sort)
 
@@ -80,7 +80,7 @@ def parameters(cfg: CFG, problem: Problem, seed: int) -> dict[str, Any]:
         "bagging_freq": int(cfg.lgbm_rows < 1), "lambda_l2": cfg.lgbm_l2, "max_bin": 63,
         "seed": seed, "deterministic": True, "force_col_wise": True, "verbosity": -1,
     }  # fmt: skip
-    if problem.sort == "classes":
+    if problem.n_logits > 1:
         given["num_class"] = problem.n_classes
     kind, _, number = cfg.device.partition(":")
     if kind == "cuda":

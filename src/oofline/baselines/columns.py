@@ -120,7 +120,7 @@ def _candidates(cfg: CFG, competition: Competition) -> list[str]:
             require_column(name, competition.train, "extra_cols", "train")
             require_column(name, competition.test, "extra_cols", "test")
         return named
-    taken = {competition.id_col, *competition.task.targets, cfg.group_col, cfg.time_col,
+    taken = {competition.id_col, *competition.task.targets, competition.group_col, cfg.time_col,
              *competition.text_columns}  # fmt: skip
     return [c for c in competition.train.columns if c in competition.test.columns
             and c not in taken]  # fmt: skip

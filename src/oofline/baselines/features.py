@@ -71,7 +71,7 @@ def fit_features(cfg: CFG, source: Source, rows: np.ndarray, seed: int) -> Featu
     """
     fewest = max(cfg.tfidf_min_rows, cfg.lgbm_min_rows if cfg.kind == "lightgbm" else 1)
     tfidfs = tuple(fit_tfidf(block, rows, fewest, cfg.tfidf_max) for block in source.ngrams)
-    names = [(t.sort, str(name)) for t in tfidfs for name in t.names]
+    names = [title for t in tfidfs for title in t.titles]
     if not names:
         raise ConfigError(
             f"no n-gram stands in {fewest} training rows: lower tfidf_min_rows or lgbm_min_rows"

@@ -58,15 +58,20 @@ class Baseline:
 
 
 def refuse_values(cfg: CFG, task: Task, y: np.ndarray) -> None:
-    """Logistic regression is for classes.
+    """Logistic regression and class weights are for classes.
 
     Raises:
         ConfigError: a target is a value.
     """
-    if cfg.kind == "logistic" and any(p.sort == "value" for p in problems_of(task, y)):
+    if all(problem.sort != "value" for problem in problems_of(task, y)):
+        return
+    remedy = ', or ordinal = "classes"' if task.kind == "ordinal" else ""
+    if cfg.kind == "logistic":
         raise ConfigError(
-            f'kind = "logistic" is for classes and {task.kind} has values: use "ridge"'
+            f'kind = "logistic" is for classes and {task.kind} has values: use "ridge"{remedy}'
         )
+    if cfg.class_weights != "none":
+        raise ConfigError(f'class_weights acts on classes: set "none" for {task.kind}{remedy}')
 
 
 def fit_baseline(
@@ -197,4 +202,5 @@ def importance_frame(
 def _towards(task: Task, signed: np.ndarray) -> list[str]:
     if signed.shape[1] == 1:
         return ["+" if value > 0 else "-" for value in signed[:, 0]]
-    return [task.outputs[index] for index in signed.argmax(axis=1)]
+    names = task.outputs if signed.shape[1] == len(task.outputs) else task.labels
+    return [names[index] for index in signed.argmax(axis=1)]

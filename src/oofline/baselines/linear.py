@@ -8,7 +8,7 @@ from safetensors.numpy import load_file, save_file
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from oofline.baselines.problems import Problem, loss_of, row_weights, sigmoid, softmax
+from oofline.baselines.problems import Problem, Sort, loss_of, predictions_of, row_weights
 from oofline.config import CFG
 from oofline.storage import replacing
 
@@ -27,12 +27,12 @@ class Linear:
     Attributes:
         kind: "ridge" or "logistic".
         sort: of the problem.
-        coef: (V, width) float32.
-        intercept: (width,) float32.
+        coef: (V, n_logits) float32.
+        intercept: (n_logits,) float32.
     """
 
     kind: str
-    sort: str
+    sort: Sort
     coef: np.ndarray
     intercept: np.ndarray
 
@@ -43,14 +43,12 @@ class Linear:
         its values into probabilities without changing their order.
         """
         raw = np.asarray(x @ self.coef, dtype=np.float64) + self.intercept
-        if self.sort == "value":
-            return raw
-        if self.sort == "binary":
-            return sigmoid(4.0 * (raw - 0.5) if self.kind == "ridge" else raw)
-        return softmax(raw.shape[1] * raw if self.kind == "ridge" else raw)
+        if self.kind == "ridge" and self.sort != "value":
+            raw = 4.0 * (raw - 0.5) if self.sort == "binary" else raw.shape[1] * raw
+        return predictions_of(self.sort, raw)
 
     def importance(self, spread: np.ndarray) -> np.ndarray:
-        """(V, width) signed weights: coefficient x standard deviation of its column."""
+        """(V, n_logits) signed weights: coefficient x standard deviation of its column."""
         return self.coef * spread[:, None]
 
     def save(self, path: Path) -> None:
@@ -60,7 +58,7 @@ class Linear:
             save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary)
 
 
-def load_linear(path: Path, kind: str, sort: str) -> Linear:
+def load_linear(path: Path, kind: str, sort: Sort) -> Linear:
     """Read what `Linear.save` wrote."""
     tensors = load_file(path)
     return Linear(kind, sort, tensors["coef"], tensors["intercept"])
@@ -79,7 +77,7 @@ def _ridge(
 ) -> tuple[np.ndarray, np.ndarray]:
     model = Ridge(alpha=penalty, solver="sparse_cg", tol=1e-4)
     model.fit(x.astype(np.float64), problem.onehot(), sample_weight=weights)
-    return model.coef_.reshape(problem.width, -1).T, np.atleast_1d(model.intercept_)
+    return model.coef_.reshape(problem.n_logits, -1).T, np.atleast_1d(model.intercept_)
 
 
 def _logistic(
@@ -87,9 +85,9 @@ def _logistic(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A class that no row has gets a constant that makes it all but impossible."""
     found = np.unique(problem.y.astype(np.int64))
-    coef, intercept = np.zeros((x.shape[1], problem.width)), np.full(problem.width, _NEVER)
+    coef, intercept = np.zeros((x.shape[1], problem.n_logits)), np.full(problem.n_logits, _NEVER)
     if len(found) == 1:
-        if problem.sort == "classes":
+        if problem.n_logits > 1:
             intercept[found] = -_NEVER
         elif found[0] == 1:
             intercept[0] = -_NEVER

@@ -27,11 +27,13 @@ class Ngrams:
         sort: "word" or "char".
         names: the V n-grams, in alphabetical order; words are joined by spaces.
         counts: (n + n_test, V) float32, sparse by rows.
+        view: of a pair, which text's counts they are ("" of single texts).
     """
 
     sort: str
     names: np.ndarray
     counts: sparse.csr_matrix
+    view: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,20 @@ class Tfidf:
         names: (V',) the n-grams that are kept.
         columns: (V',) int64, their columns in `Ngrams.counts`.
         idf: (V',) float32, ln((1 + n) / (1 + df)) + 1.
+        view: as in `Ngrams`.
     """
 
     sort: str
     names: np.ndarray
     columns: np.ndarray
     idf: np.ndarray
+    view: str = ""
+
+    @property
+    def titles(self) -> list[tuple[str, str]]:
+        """(sort, name) of each column, names with the view they were counted in."""
+        mark = f" ({self.view})" if self.view else ""
+        return [(self.sort, f"{name}{mark}") for name in self.names]
 
     def transform(self, counts: sparse.csr_matrix) -> sparse.csr_matrix:
         """(r, V') float32 rows of length 1 (or 0): (1 + ln tf) x idf.
@@ -100,8 +110,8 @@ def count_ngrams(
 
 def count_known(
     sort: str, documents: Sequence[Any], lengths: tuple[int, int], names: np.ndarray
-) -> Ngrams:
-    """Count n-grams that are known already, as those of a stored model are.
+) -> sparse.csr_matrix:
+    """Counts (r, V) of n-grams that are known already, as those of a stored model are.
 
     Args:
         sort: "word" or "char", as in `count_ngrams`.
@@ -110,9 +120,9 @@ def count_known(
         names: (V,) the n-grams, whose order the counts' columns have.
     """
     if not len(names):
-        return Ngrams(sort, names, sparse.csr_matrix((len(documents), 0), dtype=np.float32))
+        return sparse.csr_matrix((len(documents), 0), dtype=np.float32)
     counter = CountVectorizer(vocabulary=list(names), **_options(sort, lengths))
-    return Ngrams(sort, names, counter.transform(documents).tocsr())
+    return counter.transform(documents).tocsr()
 
 
 def _options(sort: str, lengths: tuple[int, int]) -> dict[str, Any]:
@@ -142,4 +152,5 @@ def fit_tfidf(ngrams: Ngrams, rows: np.ndarray, min_rows: int, most: int = 0) ->
         total = np.asarray(counts[:, columns].sum(axis=0)).ravel()
         columns = np.sort(columns[np.argsort(-total, kind="stable")[:most]])
     idf = np.log((1 + len(rows)) / (1 + frequency[columns])) + 1.0
-    return Tfidf(ngrams.sort, ngrams.names[columns], columns, idf.astype(np.float32))
+    idf = idf.astype(np.float32)
+    return Tfidf(ngrams.sort, ngrams.names[columns], columns, idf, ngrams.view)

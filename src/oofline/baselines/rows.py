@@ -1,5 +1,6 @@
 """What is known of each row by itself: counts of n-grams, statistics, columns of the tables."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +21,10 @@ from oofline.baselines.ngrams import (
     count_ngrams,
     parse_range,
 )
+from oofline.baselines.pairs import LIKENESS, both_statistics, likeness, view, views_of
 from oofline.config import CFG
 from oofline.data.competition import Competition
+from oofline.data.encoding import Row
 from oofline.data.normalization import normalize, parse_steps
 from oofline.data.words import split_words, splitter_of
 from oofline.errors import ConfigError, DataError
@@ -49,7 +52,8 @@ class Source:
 
     Attributes:
         n_train: n; rows are those of train, then those of test.
-        ngrams: counts, a block for words and one for characters (those that are on).
+        ngrams: counts, a block for words and one for characters (those that are on); of pairs
+            one for each view (see `oofline.baselines.pairs`).
         dense: (n + n_test, a) float64, statistics of the texts and numbers of the tables.
         dense_names: a names.
         tables: categories of the tables.
@@ -71,6 +75,14 @@ class Source:
         return Recipe(self.dictionary, self.tables.number_names, self.tables.category_names)
 
 
+@dataclass(frozen=True)
+class _Side:
+    """One text of each row: as it is, normalised ("char"), and cut into words ("word")."""
+
+    raw: list[str]
+    documents: dict[str, list[Any]]
+
+
 def make_source(cfg: CFG, paths: Paths, competition: Competition) -> Source:
     """Normalise the texts, find their words, count n-grams and statistics.
 
@@ -78,27 +90,25 @@ def make_source(cfg: CFG, paths: Paths, competition: Competition) -> Source:
         ConfigError: a setting of words or n-grams is malformed, a package for Japanese is
             missing, or no n-gram is left.
     """
-    raw = competition.train_texts + competition.test_texts
     mecab = splitter_of(cfg, competition.train_texts) == "mecab"
-    documents = documents_of(cfg, paths, raw, mecab)
-    words = documents["word"]
-    blocks = [
-        count_ngrams(sort, documents[sort], between, cfg.tfidf_min_rows)
-        for sort, between in lengths_of(cfg).items()
-    ]
-    ngrams = tuple(block for block in blocks if block is not None)
+    lengths = lengths_of(cfg)
+    sides = _sides(cfg, paths, [*competition.train_rows, *competition.test_rows], mecab)
+    ngrams = tuple(
+        block for sort, between in lengths.items() for block in _count(sort, sides, between, cfg)
+    )
     if not ngrams:
         raise ConfigError(
             f"no n-gram stands in tfidf_min_rows = {cfg.tfidf_min_rows} texts: lower it, or widen "
             "tfidf_words and tfidf_chars"
         )
     tables = read_tables(cfg, competition)
-    dense, names = _dense(cfg, raw, words, tables)
+    dense, names = _dense(cfg, sides, tables)
     how = f"MeCab with {cfg.word_dictionary}" if mecab else "spaces and marks"
-    notes = [f"words by {how}: {sum(map(len, words)) / max(1, len(words)):.0f} a text"]
+    n_words = sum(len(words) for side in sides for words in side.documents["word"])
+    notes = [f"words by {how}: {n_words / max(1, len(sides[0].raw) * len(sides)):.0f} a text"]
     notes += [tables.note] if tables.note else []
-    n_train = len(competition.train_texts)
     dictionary = cfg.word_dictionary if mecab else ""
+    n_train = len(competition.train_texts)
     return Source(n_train, ngrams, dense, names, tables, dictionary, tuple(notes))
 
 
@@ -113,15 +123,8 @@ def lengths_of(cfg: CFG) -> dict[str, tuple[int, int]]:
     return {sort: between for sort, between in lengths.items() if between}
 
 
-def documents_of(cfg: CFG, paths: Paths, raw: list[str], mecab: bool) -> dict[str, list[Any]]:
-    """What n-grams are counted in: normalised texts ("char") and their words ("word")."""
-    texts = normalize(raw, parse_steps(cfg.tfidf_normalize))
-    splitter = "mecab" if mecab else "spaces"
-    return {"word": split_words(cfg, paths, texts, splitter), "char": texts}
-
-
 def source_of_rows(
-    cfg: CFG, paths: Paths, recipe: Recipe, tfidfs: tuple[Tfidf, ...], raw: list[str],
+    cfg: CFG, paths: Paths, recipe: Recipe, tfidfs: tuple[Tfidf, ...], rows: Sequence[Row],
     table: pd.DataFrame,
 ) -> Source:  # fmt: skip
     """Columns of rows that a stored model has not seen, counted with its own n-grams.
@@ -131,7 +134,7 @@ def source_of_rows(
         paths: gives the cache folder.
         recipe: of the stored model.
         tfidfs: as `oofline.baselines.stored.load_baseline` read them.
-        raw: r texts.
+        rows: r texts or pairs.
         table: r rows with the columns of the recipe.
 
     Raises:
@@ -143,17 +146,53 @@ def source_of_rows(
         raise DataError(
             f"the table has no column {lacking[0]!r}, which the stored models were trained with"
         )
-    documents = documents_of(cfg, paths, raw, bool(recipe.dictionary))
-    ngrams = tuple(count_known(t.sort, documents[t.sort], lengths[t.sort], t.names) for t in tfidfs)
+    sides = _sides(cfg, paths, rows, bool(recipe.dictionary))
+    ngrams = []
+    for tfidf in tfidfs:
+        sort, between = tfidf.sort, lengths[tfidf.sort]
+        counts = [count_known(sort, s.documents[sort], between, tfidf.names) for s in sides]
+        ngrams.append(Ngrams(sort, tfidf.names, view(tfidf.view, counts), tfidf.view))
     tables = take_columns(table, recipe.numbers, recipe.categories)
-    dense, names = _dense(cfg, raw, documents["word"], tables)
-    return Source(0, ngrams, dense, names, tables, recipe.dictionary)
+    dense, names = _dense(cfg, sides, tables)
+    return Source(0, tuple(ngrams), dense, names, tables, recipe.dictionary)
 
 
-def _dense(
-    cfg: CFG, raw: list[str], words: list[Any], tables: Tables
-) -> tuple[np.ndarray, tuple[str, ...]]:
+def _sides(cfg: CFG, paths: Paths, rows: Sequence[Row], mecab: bool) -> list[_Side]:
+    """The texts of single rows, or the first and the second texts of pairs."""
+    splitter, steps = "mecab" if mecab else "spaces", parse_steps(cfg.tfidf_normalize)
+    columns = zip(*[(row,) if isinstance(row, str) else row for row in rows], strict=True)
+    sides = []
+    for raw in map(list, columns):
+        texts = normalize(raw, steps)
+        words = split_words(cfg, paths, texts, splitter)
+        sides.append(_Side(raw, {"word": words, "char": texts}))
+    return sides
+
+
+def _count(sort: str, sides: list[_Side], between: tuple[int, int], cfg: CFG) -> Iterator[Ngrams]:
+    """A block of n-grams for each view; none where no n-gram stands in enough texts."""
+    documents = [document for side in sides for document in side.documents[sort]]
+    found = count_ngrams(sort, documents, between, cfg.tfidf_min_rows)
+    if found is None:
+        return
+    n = len(sides[0].raw)
+    counts = [found.counts[i * n : (i + 1) * n] for i in range(len(sides))]
+    for name in views_of(len(sides), cfg.pair_swap != "off"):
+        yield Ngrams(sort, found.names, view(name, counts), name)
+
+
+def _dense(cfg: CFG, sides: list[_Side], tables: Tables) -> tuple[np.ndarray, tuple[str, ...]]:
     """Statistics of the texts beside the tables' numbers, and their names."""
-    statistics = text_statistics(raw, words) if cfg.text_stats else np.zeros((len(raw), 0))
-    names = (*(STATISTICS if cfg.text_stats else ()), *tables.number_names)
-    return np.hstack([statistics, tables.numbers]), names
+    n = len(sides[0].raw)
+    if not cfg.text_stats:
+        return np.hstack([np.zeros((n, 0)), tables.numbers]), tables.number_names
+    found = [text_statistics(side.raw, side.documents["word"]) for side in sides]
+    names = tuple(STATISTICS)
+    if len(sides) == 1:
+        return np.hstack([*found, tables.numbers]), (*names, *tables.number_names)
+    both, names = both_statistics(names, found[0], found[1], cfg.pair_swap != "off")
+    texts, words = (
+        (sides[0].documents[sort], sides[1].documents[sort]) for sort in ("char", "word")
+    )
+    alike = likeness(texts, words)
+    return np.hstack([both, alike, tables.numbers]), (*names, *LIKENESS, *tables.number_names)

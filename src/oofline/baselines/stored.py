@@ -46,7 +46,9 @@ def save_baseline(baseline: Baseline, folder: Path) -> dict[str, str]:
         kind = model.kind if isinstance(model, Linear) else "lightgbm"
         models.append({"file": name, "sort": model.sort, "kind": kind})
     described = {
-        "ngrams": [{"sort": t.sort, "names": t.names.tolist()} for t in features.tfidfs],
+        "ngrams": [
+            {"sort": t.sort, "view": t.view, "names": t.names.tolist()} for t in features.tfidfs
+        ],
         "svd_beside": features.beside,
         "categories": [list(value) for value in features.categories.values],
         "columns": [list(name) for name in features.names if name[0] not in ("word", "char")],
@@ -88,11 +90,11 @@ def load_baseline(folder: Path) -> Baseline:
 def _features(described: dict[str, Any], tensors: dict[str, np.ndarray]) -> Features:
     tfidfs = [
         Tfidf(b["sort"], np.array(b["names"], dtype=object), np.arange(len(b["names"])),
-              tensors[f"idf{index}"])
+              tensors[f"idf{index}"], b.get("view", ""))
         for index, b in enumerate(described["ngrams"])
     ]  # fmt: skip
     others = [(sort, name) for sort, name in described["columns"]]
-    grams = [(t.sort, str(name)) for t in tfidfs for name in t.names]
+    grams = [title for t in tfidfs for title in t.titles]
     beside = bool(described["svd_beside"])
     values = [(int(column), str(value)) for column, value in described["categories"]]
     categories = Categories(values, [name for sort, name in others if sort == "category"])

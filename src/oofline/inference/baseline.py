@@ -1,6 +1,7 @@
 """One stored fold of a baseline predicts: its n-grams, tables' columns and models, no network."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from oofline.baselines.rows import source_of_rows
 from oofline.baselines.stored import load_baseline
 from oofline.config import CFG
 from oofline.data.competition import Competition
+from oofline.data.encoding import Row
 from oofline.inference.files import stored_validation, write_test_predictions
 from oofline.inference.needs import Unit
 from oofline.storage import Paths
@@ -44,7 +46,7 @@ class StoredBaseline:
     def predict_test(self, competition: Competition) -> float:
         """Write the fold's test.parquet; returns the seconds it took from texts to predictions."""
         started = time.perf_counter()
-        pred = self._predict(competition.test_texts, competition.test)
+        pred = self._predict(competition.test_rows, competition.test)
         seconds = time.perf_counter() - started
         target = self.paths.fold(*self.unit)
         write_test_predictions(
@@ -59,18 +61,18 @@ class StoredBaseline:
         some = np.unique(np.linspace(0, len(at) - 1, min(n_rows, len(at))).astype(np.int64))
         if not len(some):
             return None, 0
-        texts = [competition.train_texts[row] for row in at[some]]
-        found = self._predict(texts, competition.train.iloc[at[some]])
+        rows = [competition.train_rows[row] for row in at[some]]
+        found = self._predict(rows, competition.train.iloc[at[some]])
         return float(np.abs(found - wanted[some]).max()), len(some)
 
-    def _predict(self, texts: list[str], table: pd.DataFrame) -> np.ndarray:
+    def _predict(self, rows: Sequence[Row], table: pd.DataFrame) -> np.ndarray:
         """(r, T) float64 predictions of rows."""
         self.guard.check()
         features = self.baseline.features
         source = source_of_rows(
-            self.cfg, self.paths, features.recipe, features.tfidfs, texts, table
+            self.cfg, self.paths, features.recipe, features.tfidfs, rows, table
         )  # fmt: skip
-        return self.baseline.predict(features.transform(source, np.arange(len(texts))))
+        return self.baseline.predict(features.transform(source, np.arange(len(rows))))
 
 
 def open_baseline(unit: Unit, folder: Path, cfg: CFG, paths: Paths, guard: Guard) -> StoredBaseline:

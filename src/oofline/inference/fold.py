@@ -3,7 +3,7 @@
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 from oofline.config import CFG
 from oofline.data.batches import sorted_batches
 from oofline.data.competition import Competition, read_competition
-from oofline.data.tokens import Tokens, tokenize
+from oofline.data.tokens import Row, Tokens, cutting_of, tokenize
 from oofline.inference.baseline import StoredBaseline, open_baseline
 from oofline.inference.files import (
     check_files,
@@ -138,20 +138,18 @@ class _StoredFold:
         """How messages call it."""
         return unit_name(self.unit)
 
-    def _tokens(self, texts: list[str], what: str) -> Tokens:
+    def _tokens(self, rows: Sequence[Row], what: str) -> Tokens:
         tokenizer = load_tokenizer(str(self.folder))
-        return tokenize(
-            self.paths, texts, tokenizer, self.cfg.max_len, self.cfg.truncation, what
-        )  # fmt: skip
+        return tokenize(self.paths, rows, tokenizer, cutting_of(self.cfg), what)
 
     def predict_test(self, competition: Competition) -> float:
         """Write the fold's test.parquet; returns the seconds of its forward passes."""
-        tokens = self._tokens(competition.test_texts, "test")
-        rows, started = np.arange(len(tokens)), time.perf_counter()
-        with bar(f"{self.name} test", len(rows)) as progress:
+        tokens = self._tokens(competition.test_rows, "test")
+        rows, started = np.arange(tokens.n_rows), time.perf_counter()
+        with bar(f"{self.name} test", len(tokens)) as progress:
             pred = predict(
                 self.model, tokens, rows, self.precision, self.cfg.eval_batch_size,
-                progress=progress, between=self.guard.check,
+                progress=progress, between=self.guard.check, orders=tokens.orders,
             ).pred  # fmt: skip
         seconds = time.perf_counter() - started
         remedy = f"use --precision fp32 in place of {self.precision.name}, or restore {self.folder}"
@@ -171,16 +169,19 @@ class _StoredFold:
         at, wanted = stored_validation(self.folder, competition)
         if not len(at):
             return None, 0
-        tokens = self._tokens([competition.train_texts[row] for row in at], "check")
-        largest, checked = 0.0, 0
-        for batch in some_batches(tokens.lengths, self.cfg.eval_batch_size, n_rows):
-            found = predict(
-                self.model, tokens, batch, self.precision, len(batch), between=self.guard.check
+        tokens = self._tokens([competition.train_rows[row] for row in at], "check")
+        found = np.empty((len(tokens), wanted.shape[1]))
+        size = self.cfg.eval_batch_size
+        batches = some_batches(tokens, size, n_rows)
+        for batch in batches:
+            found[batch] = predict(
+                self.model, tokens, batch, self.precision, size, between=self.guard.check
             ).pred
-            difference = np.abs(found - wanted[batch]).max()
-            largest = max(largest, math.inf if np.isnan(difference) else float(difference))
-            checked += len(batch)
-        return largest, checked
+        rows, orders = np.unique(np.concatenate(batches) % len(at), return_counts=True)
+        rows = rows[orders == tokens.orders]
+        mean = found.reshape(tokens.orders, len(at), -1).mean(axis=0)
+        difference = float(np.abs(mean[rows] - wanted[rows]).max())
+        return math.inf if math.isnan(difference) else difference, len(rows)
 
 
 def warm_up(order: Order, units: list[Unit]) -> None:
@@ -189,20 +190,22 @@ def warm_up(order: Order, units: list[Unit]) -> None:
         cfg, folder = order.cfgs[exp], order.stored.fold(*unit)
         if cfg.kind != "transformer":
             continue
-        texts = read_competition(cfg, order.paths).test_texts
-        tokenizer = load_tokenizer(str(folder))
-        tokenize(order.paths, texts, tokenizer, cfg.max_len, cfg.truncation, "test")
+        rows = read_competition(cfg, order.paths).test_rows
+        tokenize(order.paths, rows, load_tokenizer(str(folder)), cutting_of(cfg), "test")
 
 
-def some_batches(lengths: np.ndarray, batch_size: int, n_rows: int) -> list[np.ndarray]:
-    """About ``n_rows`` row positions in whole evaluation batches, from long to short rows.
+def some_batches(tokens: Tokens, batch_size: int, n_rows: int) -> list[np.ndarray]:
+    """About ``n_rows`` rows in whole evaluation batches, from long to short ones.
 
-    At least one batch is taken; more only while they fit into ``n_rows``.
+    At least one batch is taken. Pairs that are averaged over both orders come with the batches
+    that hold their other order.
     """
-    batches = sorted_batches(lengths, batch_size)
-    count = min(len(batches), max(1, n_rows // batch_size))
+    batches = sorted_batches(tokens.lengths, batch_size, tokens.n_windows)
+    wanted = n_rows * len(batches) // (tokens.n_rows * tokens.orders)
+    count = min(len(batches), max(1, wanted))
     chosen = np.unique(np.linspace(0, len(batches) - 1, count).round().astype(np.int64))
-    return [batches[index] for index in chosen]
+    rows = np.concatenate([batches[index] for index in chosen]) % tokens.n_rows
+    return [batch for batch in batches if np.isin(batch % tokens.n_rows, rows).any()]
 
 
 def usable_precision(cfg: CFG) -> Precision:

@@ -19,7 +19,7 @@ from oofline.config import CFG
 from oofline.errors import OoflineError, Stopped
 from oofline.progress import say
 from oofline.results import FoldResult
-from oofline.scoring.metrics import get_metric, score
+from oofline.scoring.metrics import get_metric, score, score_targets
 from oofline.storage import remove_temporaries, write_text
 from oofline.tracking import fold_tracker
 from oofline.training.fold_files import fold_interval, write_results
@@ -58,9 +58,8 @@ def train_baseline_fold(
         result = _result(cfg, material, baseline, seed, fold, started)
         _write(material, folder, baseline, result)
         for row in result.history:
-            tracker.log(
-                {k: row[k] for k in ("train_loss", "valid_loss", "score")}, int(row["step"])
-            )
+            figures = {k: v for k, v in row.items() if "loss" in k or "score" in k}
+            tracker.log(figures, int(row["step"]))
         tracker.summary(result.scores)
     return result
 
@@ -108,6 +107,7 @@ def _row(task: Any, stage: Stage, y: np.ndarray, speed: float) -> dict[str, floa
         "step": float(stage.rounds), "train_loss": stage.train_loss,
         "valid_loss": stage.valid_loss, "score": score(task, y, stage.valid),
         "samples_per_s": speed, "epoch": float(stage.rounds),
+        **{f"score/{name}": v for name, v in score_targets(task, y, stage.valid).items()},
     }  # fmt: skip
 
 
@@ -124,6 +124,7 @@ def _scores(
         "score_last": value,
         "score_best": value,
         "ci95": fold_interval(task, y, valid, cfg.bootstrap_samples),
+        **({"target_scores": t} if (t := score_targets(task, y, valid)) else {}),
         "n_rows": len(y),
         "folds": [fold],
         "seeds": [seed],

@@ -33,7 +33,7 @@ class Predicted:
 def predict(
     model: TextModel, tokens: Tokens, rows: np.ndarray, precision: Precision, batch_size: int,
     labels: torch.Tensor | None = None, loss_function: LossFunction | None = None,
-    progress: Bar | None = None, between: Callable[[], None] = lambda: None,
+    progress: Bar | None = None, between: Callable[[], None] = lambda: None, orders: int = 1,
 ) -> Predicted:  # fmt: skip
     """Predict ``rows`` of ``tokens`` in evaluation mode; the model's mode is put back.
 
@@ -49,18 +49,22 @@ def predict(
         loss_function: (logits, labels) -> mean loss.
         progress: advanced by the number of rows of each batch.
         between: called before each batch; may raise to stop.
+        orders: 2 averages the predictions of both orders of each pair (``tokens`` must hold them).
     """
     training = model.training
     model.eval()
-    left = sorted_batches(tokens.lengths[rows], batch_size)[::-1]
+    n_rows = len(rows)
+    rows = np.concatenate([rows + order * tokens.n_rows for order in range(orders)])
+    left = sorted_batches(tokens.lengths[rows], batch_size, tokens.n_windows[rows])[::-1]
     parts: list[tuple[np.ndarray, torch.Tensor]] = []
     loss = torch.zeros((), device=precision.device)
     try:
         while left:
             between()
             positions = left.pop()
-            target = None if labels is None else labels[torch.from_numpy(rows[positions])]
-            found = None
+            found, target = None, None
+            if labels is not None:
+                target = labels[torch.from_numpy(rows[positions] % tokens.n_rows)]
             with contextlib.suppress(torch.OutOfMemoryError):
                 found = _forward(model, tokens, rows[positions], precision, target, loss_function)
             if found is None:
@@ -72,10 +76,11 @@ def predict(
                 progress.advance(len(positions))
     finally:
         model.train(training)
-    pred = np.empty((len(rows), model.output.out_features))
+    pred = np.empty((len(rows), model.n_outputs))
     if parts:  # read from the device in one go: reading each batch would make a GPU wait
         order = np.concatenate([positions for positions, _ in parts])
         pred[order] = torch.cat([part for _, part in parts]).double().cpu().numpy()
+    pred = pred.reshape(orders, n_rows, -1).mean(axis=0)
     return Predicted(pred, float(loss) if labels is not None else float("nan"))
 
 
@@ -85,9 +90,9 @@ def _forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     """Predictions (B, T) and mean loss () of one batch, on the device."""
     multiple = 8 if precision.device.type == "cuda" else 1
-    ids, mask = collate(tokens, rows, precision.device, multiple)
+    batch = collate(tokens, rows, precision.device, multiple)
     with precision.autocast():
-        logits = model(ids, mask)
+        logits = model(*batch)
     loss = torch.zeros((), device=precision.device)
     if target is not None and loss_function is not None:
         loss = loss_function(logits, target.to(precision.device))

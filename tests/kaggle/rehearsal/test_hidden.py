@@ -61,4 +61,4 @@ def test_a_template_is_emptied_but_for_the_id(write_competition, load_settings):
     paths = write_competition("binary", 30, 7)
     cfg = load_settings(paths, text_template="{text} of {id} and {text}")
     competition = read_competition(cfg, paths)
-    assert text_columns(cfg, competition) == ["text"]
+    assert text_columns(competition) == ["text"]
