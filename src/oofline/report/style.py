@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from oofline.report.fonts import families
+from oofline.report.fonts import displayable, families
 from oofline.storage import replacing
 
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D1F", "#000000")
@@ -80,10 +80,10 @@ def figure(path: Path, width: float, height: float, arrange: bool = True) -> Ite
 
 
 def titles(ax: Axes, title: str, x: str, y: str) -> None:
-    """Title and axis labels of one panel."""
-    ax.set_title(title)
-    ax.set_xlabel(x)
-    ax.set_ylabel(y)
+    """Title and axis labels of one panel; a box stands for what no installed font can show."""
+    shown = ("\n".join(map(displayable, text.split("\n"))) for text in (title, x, y))
+    for place, text in zip((ax.set_title, ax.set_xlabel, ax.set_ylabel), shown, strict=True):
+        place(text)
 
 
 def run_color(index: int) -> str:

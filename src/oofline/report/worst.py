@@ -101,7 +101,7 @@ def worst_rows(path: Path, table: pd.DataFrame, title: str) -> Path:
     tops = np.cumsum([6.0, *(LEADING * len(lines) + 1.0 for lines in texts)])
     width, height = left[-1] + TEXT_WIDTH + MARGIN, tops[-1] + 0.4
     with figure(path, width * EM, height * EM, arrange=False) as fig:
-        _put(fig, MARGIN, 1.2, title, weight="bold", size=12)
+        _put(fig, MARGIN, 1.2, displayable(title), weight="bold", size=12)
         for (name, cells), x, room in zip(columns.items(), left, widths, strict=False):
             is_number = pd.api.types.is_numeric_dtype(table[name])
             at, side = (x + room, "right") if is_number else (x, "left")
