@@ -154,10 +154,10 @@ def _judge(
     found: Rehearsal, cfg: CFG, paths: Paths, competition: Competition, work: Path
 ) -> Rehearsal:
     """The same with differences and problems filled in."""
-    cause = verdict.cause_of(found.finished)
+    working, name = work / "kaggle" / "working", found.manifest["exp"]
+    cause = verdict.cause_of(found.finished) or verdict.check_output_size(working)
     if cause or found.problems:
         return replace(found, problems=[cause] if cause else found.problems)
-    working, name = work / "kaggle" / "working", found.manifest["exp"]
     if found.manifest["mode"] == "train" and not (working / "submission.csv").exists():
         now = standing(working, paths.comp, name)
         left = now.finished or now.begun
