@@ -97,7 +97,7 @@ def rehearse_options():
     def options(cfg, **changes):
         values = {
             "multiply": 3, "hidden_rows": 1000, "speedup": 1.0, "minutes": 10.0, "memory_gb": 0.0,
-            "isolation": "auto", "layout": "new", "environment": "running",
+            "isolation": "auto", "layout": "new", "environment": "running", "versions": 3,
         } | changes  # fmt: skip
         return SimpleNamespace(cfg=cfg, **values)
 

@@ -91,7 +91,9 @@ class KernelRehearse:
     speedup: float = 1.0
     """How much faster one of Kaggle's GPUs is than this machine, if you measured it."""
     minutes: float = 0.0
-    """Time limit of the rehearsal; 0 = Kaggle's."""
+    """Time limit of the rehearsal (MODE=train: of each version of it); 0 = Kaggle's."""
+    versions: int = 3
+    """MODE=train: versions in a row at most, each going on from the output of the one before."""
     memory_gb: float = 0.0
     """Memory limit of the rehearsal; 0 = Kaggle's."""
     isolation: Literal["auto", "namespaces", "guard"] = "auto"

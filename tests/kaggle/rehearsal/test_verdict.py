@@ -17,6 +17,7 @@ from oofline.kaggle.rehearsal.verdict import (
     HALF_SHARE,
     bound_for,
     cause_of,
+    check_output_size,
     check_submission_file,
     compare_with_stored,
 )
@@ -97,6 +98,16 @@ def test_a_run_that_left_no_submission(tmp_path, load_settings, write_competitio
     assert "left no submission.csv" in check_submission_file(tmp_path, cfg, paths)
     (tmp_path / "submission.csv").write_text("id,target\nr0030,7\n")
     assert "not a valid submission" in check_submission_file(tmp_path, cfg, paths)
+
+
+def test_more_output_than_kaggle_keeps(tmp_path):
+    (tmp_path / "deep").mkdir()
+    with (tmp_path / "deep" / "model.safetensors").open("wb") as file:
+        file.truncate(19_000_000_000)  # sparse: it takes no space
+    assert check_output_size(tmp_path) == ""
+    with (tmp_path / "state.safetensors").open("wb") as file:
+        file.truncate(2_000_000_000)
+    assert "leaves 21.0 GB in /kaggle/working, Kaggle keeps 20 GB" in check_output_size(tmp_path)
 
 
 def test_a_good_run_has_no_cause():

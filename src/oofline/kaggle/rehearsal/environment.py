@@ -155,7 +155,10 @@ def _install(interpreter: Path, folder: Path, names: set[str], pins: dict) -> st
 
 
 def _linked(image: Image, shipped: dict[str, Path], work: Path) -> Environment:
-    """The running environment's packages, linked: those that the image has and the kernel lacks."""
+    """The running environment's packages, linked: those that the image has and the kernel lacks.
+
+    What a wheel of the kernel asks for, and neither the image nor the kernel has, stays away.
+    """
     environment = Environment(work / "env", work / "site-packages", running_python())
     environment.packages.mkdir(parents=True)
     tags = supported_tags(Image("", running_python(), 40, {}, ""))
@@ -164,8 +167,8 @@ def _linked(image: Image, shipped: dict[str, Path], work: Path) -> Environment:
             environment.exchanged.append(wheel.name)
     exchanged = {str(parse_wheel_filename(name)[0]) for name in environment.exchanged}
     wanted = [r for wheel in shipped.values() for r in read_requirements(wheel)]
-    others = []
-    for name in sorted({"pip", *_closure(wanted)}):
+    others, missing = [], _asked_for(wanted, image) - {*image.packages, *shipped}
+    for name in sorted({"pip", *_closure(wanted)} - missing):
         if name in shipped and name not in exchanged:
             continue
         if name not in image.packages and name not in exchanged and name != "pip":
@@ -182,6 +185,16 @@ def _linked(image: Image, shipped: dict[str, Path], work: Path) -> Environment:
         environment.remarks.insert(0, f"Python {environment.python} (image: {image.python})")
     _make_venv(Path(sys.executable), environment)
     return environment
+
+
+def _asked_for(wanted: list[Requirement], image: Image) -> set[str]:
+    """Names that the kernel's own wheels ask for on Kaggle."""
+    there = image.marker_environment
+    return {
+        str(canonicalize_name(requirement.name))
+        for requirement in wanted
+        if requirement.marker is None or requirement.marker.evaluate(there)
+    }
 
 
 def _closure(wanted: list[Requirement]) -> set[str]:

@@ -26,6 +26,7 @@ class Rehearsal:
         predict: contents of predict.json.
         differences: comparisons with stored predictions.
         problems: why it failed; empty = passed.
+        versions: MODE=train: how far each version of the kernel came.
     """
 
     manifest: dict[str, Any]
@@ -37,6 +38,7 @@ class Rehearsal:
     predict: dict[str, Any]
     differences: list[Difference]
     problems: list[str]
+    versions: list[str]
 
 
 def projected(rehearsal: Rehearsal, rows: int, speedup: float) -> pd.DataFrame:
@@ -91,6 +93,7 @@ def as_json(rehearsal: Rehearsal, times: pd.DataFrame, created: str) -> dict[str
         "peak_gb": rehearsal.finished.peak_gb,
         "hidden_rows": rehearsal.rows[0],
         "public_rows": rehearsal.rows[1],
+        "versions": rehearsal.versions,
         "precision": rehearsal.predict.get("precision", []),
         "differences": [vars(difference) for difference in rehearsal.differences],
         "projected": times.to_dict(orient="records"),
@@ -126,6 +129,7 @@ def as_markdown(
         f"- It took {rehearsal.finished.seconds:.0f} s and {rehearsal.finished.peak_gb:.1f} GB of "
         f"memory; Kaggle's limits are {limits()['submission_hours']} h and "
         f"{limits()['memory_gb']} GB.",
+        *[f"- {line}." for line in rehearsal.versions],
     ]  # fmt: skip
     if rehearsal.differences:
         lines += ["", "## Against the stored predictions", "", *_differences(rehearsal, stored)]

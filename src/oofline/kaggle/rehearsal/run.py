@@ -20,6 +20,7 @@ from oofline.kaggle.rehearsal.environment import check_environment, fresh_enviro
 from oofline.kaggle.rehearsal.hidden import write_hidden
 from oofline.kaggle.rehearsal.isolation import Cell, Finished, choose_isolation, read_predict
 from oofline.kaggle.rehearsal.report import Rehearsal, as_json, as_markdown, projected
+from oofline.kaggle.rehearsal.versions import run_versions, standing
 from oofline.progress import say
 from oofline.sources import load_cfg
 from oofline.storage import Paths, read_json, sha256_of, write_json, write_text
@@ -54,11 +55,11 @@ def run_kernel_rehearse(options: Any, paths: Paths) -> None:
     cell = Cell(work, environment, hidden, choose_isolation(options.isolation))
     cell.prepare()
     say(f"Python {environment.python}; {cell.described}")
-    finished = _run(cell, options, folder / "notebook" / f"{manifest['slug']}.ipynb")
+    finished, versions, problem = _run(cell, options, folder, manifest)
     predict = read_predict(work / "kaggle" / "working", paths.comp)
     found = Rehearsal(
         manifest, sha256_of(folder / NAME), cell.described, environment, finished,
-        (rows, len(competition.test_ids)), predict, [], [],
+        (rows, len(competition.test_ids)), predict, [], [problem] * bool(problem), versions,
     )  # fmt: skip
     found = _judge(found, cfg, paths, competition, work)
     _report(found, options, paths, folder)
@@ -128,24 +129,39 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _run(cell: Cell, options: Any, notebook: Path) -> Finished:
+def _run(
+    cell: Cell, options: Any, folder: Path, manifest: dict[str, Any]
+) -> tuple[Finished, list[str], str]:
+    """Run the notebook; in MODE=train, version after version. See `run_versions`."""
+    notebook = folder / "notebook" / f"{manifest['slug']}.ipynb"
     seconds = options.minutes * 60 or limits()["submission_hours"] * 3600
     hours = options.minutes / 60 / 2 if options.minutes else 0.0  # the other half is for the rest
     memory = options.memory_gb or limits()["memory_gb"]
-    return cell.run(notebook, seconds, memory, hours)
+
+    def run() -> Finished:
+        """One version."""
+        return cell.run(notebook, seconds, memory, hours)
+
+    if manifest["mode"] == "infer":
+        return run(), [], ""
+    inputs, new = cell.work / "kaggle" / "input", options.layout == "new"
+    mount = inputs / (f"notebooks/{OWNER}/{manifest['slug']}" if new else manifest["slug"])
+    names = manifest["comp"], manifest["exp"]
+    return run_versions(run, cell.work / "kaggle" / "working", mount, names, options.versions)
 
 
 def _judge(
     found: Rehearsal, cfg: CFG, paths: Paths, competition: Competition, work: Path
 ) -> Rehearsal:
     """The same with differences and problems filled in."""
-    cause = verdict.cause_of(found.finished)
-    if cause:
-        return replace(found, problems=[cause])
     working, name = work / "kaggle" / "working", found.manifest["exp"]
+    cause = verdict.cause_of(found.finished) or verdict.check_output_size(working)
+    if cause or found.problems:
+        return replace(found, problems=[cause] if cause else found.problems)
     if found.manifest["mode"] == "train" and not (working / "submission.csv").exists():
-        states = [*working.glob(f"output/{paths.comp}/{name}/seed*/fold*/s*e*.*")]
-        missing = [] if states else ["state: the notebook left neither a submission nor a state"]
+        now = standing(working, paths.comp, name)
+        left = now.finished or now.begun
+        missing = [] if left else ["state: the notebook left neither a submission nor a state"]
         return replace(found, problems=missing)
     problem = verdict.check_submission_file(working, cfg, Paths(paths.comp, work / "project"))
     if problem or found.manifest["mode"] == "train":

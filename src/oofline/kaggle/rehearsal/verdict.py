@@ -17,6 +17,7 @@ from oofline.config import CFG
 from oofline.data.competition import Competition, read_competition
 from oofline.errors import OoflineError
 from oofline.kaggle.bundle import units_of
+from oofline.kaggle.image import limits
 from oofline.kaggle.rehearsal import guard, runner
 from oofline.kaggle.rehearsal.isolation import Finished
 from oofline.kaggle.submission import validate_submission
@@ -97,6 +98,15 @@ def check_submission_file(working: Path, cfg: CFG, paths: Paths) -> str:
     except OoflineError as error:
         return f"submission: {error}"
     return ""
+
+
+def check_output_size(working: Path) -> str:
+    """Compare what the notebook leaves with what Kaggle keeps; "" or what is wrong."""
+    held = sum(path.stat().st_size for path in working.rglob("*") if path.is_file()) / 1e9
+    most = limits()["output_gb"]
+    if held <= most:
+        return ""
+    return f"output: the notebook leaves {held:.1f} GB in /kaggle/working, Kaggle keeps {most} GB"
 
 
 def compare_with_stored(
