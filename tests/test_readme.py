@@ -82,3 +82,44 @@ def test_constraints_pin_what_pyproject_asks_for():
     }
     assert wanted - pinned == set()
     assert len(wanted) > 20
+
+
+JAPANESE = (ROOT / "README.ja.md").read_text(encoding="utf-8")
+
+
+def without_generated_tables(text):
+    return re.sub(r"<!-- (\w+): made by.*?<!-- /\1 -->", "", text, flags=re.DOTALL)
+
+
+FACTS = {
+    "targets": r"\bmake ([a-z]+(?:-[a-z]+)*)",
+    "verbs": r"oofline ([a-z]+(?:-[a-z]+)*)(?= --|`)",
+    "options": r"--([a-z][a-z-]+)",
+    "settings": r"`([a-z]+(?:_[a-z]+)+)(?: =|`)",
+    "rows of tables": r"(?m)^\|.*$",
+    "links": r"\]\((?!README)([^)]+)\)",
+}
+"""What both READMEs must name alike."""
+
+
+def facts(name, text):
+    found = set(re.findall(FACTS[name], without_generated_tables(text)))
+    return found if name != "rows of tables" else set(re.findall(r"\d\.\d{4,}", str(found)))
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_the_japanese_readme_says_what_the_english_one_says(name):
+    english, japanese = facts(name, README), facts(name, JAPANESE)
+    assert english - japanese == set(), "say it in README.ja.md too"
+    assert japanese - english == set(), "say it in README.md too"
+    assert english
+
+
+def test_every_command_of_the_japanese_readme_can_be_typed():
+    known = {name.replace("_", "-") for name in field_names()}
+    commands = re.findall(r"^make train .*ARGS=\"(.*)\"$", JAPANESE, flags=re.MULTILINE)
+    assert len(commands) > 5
+    options = set(re.findall(r"--([a-z][a-z-]+)", " ".join(commands)))
+    assert options - known == {"from"}
+    links = re.findall(r"\]\((?!http)([^)#]+)", JAPANESE)
+    assert [link for link in links if not (ROOT / link).exists()] == []

@@ -168,7 +168,8 @@ def _linked(image: Image, shipped: dict[str, Path], work: Path) -> Environment:
     exchanged = {str(parse_wheel_filename(name)[0]) for name in environment.exchanged}
     wanted = [r for wheel in shipped.values() for r in read_requirements(wheel)]
     others, missing = [], _asked_for(wanted, image) - {*image.packages, *shipped}
-    for name in sorted({"pip", *_closure(wanted)} - missing):
+    stand_ins = list(map(Requirement, sorted(exchanged)))
+    for name in sorted({"pip", *_closure(wanted + stand_ins)} - missing):
         if name in shipped and name not in exchanged:
             continue
         if name not in image.packages and name not in exchanged and name != "pip":
