@@ -1,6 +1,7 @@
 """A fresh environment of linked packages: what is shipped is not in it, differences are said."""
 
 import subprocess
+import zipfile
 
 import pytest
 from packaging.version import Version
@@ -46,6 +47,21 @@ def test_other_versions_are_said(tmp_path):
     made = fresh_environment(image, wheels, tmp_path / "work", tmp_path / "cache", install=False)
     assert made.remarks[0] == f"Python {running_python()} (image: 3.99)"
     assert any(remark.startswith("numpy ") and "image: 1.0" in remark for remark in made.remarks)
+
+
+def test_a_wheel_for_another_python_is_stood_in_for_even_where_no_other_wheel_asks_for_it(tmp_path):
+    pytest.importorskip("fugashi", reason="fugashi is not installed")
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    build_own_wheel(wheels)
+    name = "fugashi-1.5.2-cp399-cp399-manylinux_2_17_x86_64.whl"
+    with zipfile.ZipFile(wheels / name, "w") as archive:
+        archive.writestr("fugashi-1.5.2.dist-info/METADATA", "Name: fugashi\nVersion: 1.5.2\n")
+    (tmp_path / "work").mkdir()
+    image = Image("toy", "3.99", 35, {}, "a test")
+    made = fresh_environment(image, wheels, tmp_path / "work", tmp_path / "cache", install=False)
+    assert made.exchanged == [name]
+    assert (made.packages / "fugashi").exists()
 
 
 def test_a_python_that_is_not_here(tmp_path, monkeypatch):
