@@ -1,7 +1,8 @@
 """Deliberate faults in a built kernel, sealed with new manifests so that no hash gives them away.
 
 ``python tests/kaggle/faults.py demo base``: put each one into a copy of the project's built kernel
-and rehearse it; prints what the rehearsal says, and fails where one of them passes.
+and rehearse it; prints what the rehearsal says, and fails where one of them passes. More arguments
+(``--multiply 1``) go to the rehearsal.
 """
 
 import json
@@ -80,7 +81,7 @@ FAULTS = {
 """Fault -> what the rehearsal must say."""
 
 
-def _rehearse(comp, exp, fault, folder):
+def _rehearse(comp, exp, fault, folder, *more):
     """Rehearse a broken copy of output/<comp>/kernel from a project of links; its last line."""
     shutil.copytree("input", folder / "input", symlinks=True)
     there = folder / "output" / comp
@@ -91,19 +92,29 @@ def _rehearse(comp, exp, fault, folder):
     shutil.copytree(Path("output", comp, "kernel"), there / "kernel")
     fault(there / "kernel")
     seal(there / "kernel")
-    command = [sys.executable, "-m", "oofline", "kernel-rehearse", "--comp", comp, "--exp", exp]
+    command = [
+        sys.executable,
+        "-m",
+        "oofline",
+        "kernel-rehearse",
+        "--comp",
+        comp,
+        "--exp",
+        exp,
+        *more,
+    ]
     environment = os.environ | {"OOFLINE_ROOT": str(folder)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     return done.returncode, lines[-1]
 
 
-def main(comp, exp):
+def main(comp, exp, *more):
     """Rehearse every fault; exit status 1 where one of them passes."""
     passed = 0
     for fault in FAULTS:
         with tempfile.TemporaryDirectory() as folder:
-            code, last = _rehearse(comp, exp, fault, Path(folder))
+            code, last = _rehearse(comp, exp, fault, Path(folder), *more)
         print(f"{fault.__name__}: exit code {code}\n    {last}", flush=True)
         passed += code != 2
     return bool(passed)
