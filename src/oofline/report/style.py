@@ -81,9 +81,10 @@ def figure(path: Path, width: float, height: float, arrange: bool = True) -> Ite
 
 def titles(ax: Axes, title: str, x: str, y: str) -> None:
     """Title and axis labels of one panel; a box stands for what no installed font can show."""
-    shown = ("\n".join(map(displayable, text.split("\n"))) for text in (title, x, y))
-    for place, text in zip((ax.set_title, ax.set_xlabel, ax.set_ylabel), shown, strict=True):
-        place(text)
+    title, x, y = ("\n".join(map(displayable, text.split("\n"))) for text in (title, x, y))
+    ax.set_title(title)
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
 
 
 def run_color(index: int) -> str:
