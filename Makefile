@@ -63,7 +63,7 @@ sync: setup              ## COMP=: upload runs that were tracked offline
 	@$(BIN)/oofline sync --comp "$(COMP)" $(ARGS)
 bench: setup             ## speed and memory against other loops, side by side
 	@$(BIN)/python tests/bench/run.py $(ARGS)
-readme: setup            ## write the README's table of settings from the code
+readme: setup            ## write the README's tables from the code
 	@$(BIN)/python tests/readme_table.py
 test: setup              ## the whole suite, without network
 	@$(BIN)/python -m pytest $(ARGS)

@@ -71,7 +71,7 @@ def _tokenizer(kind):
         result.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         result.decoder = decoders.ByteLevel()
     result.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]",
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )  # fmt: skip
     return transformers.PreTrainedTokenizerFast(
@@ -126,7 +126,8 @@ def write_competition(tmp_path, write_competition_at):
 def write_competition_at(tiny_model):
     """write_competition_at(root, kind, n, n_test) -> Paths of a competition "toy" below root.
 
-    The label follows from the words, so a model that trains can learn it; cfg.toml holds a tiny
+    Kinds: binary, multiclass, regression, multilabel, multi-target, ordinal, pair. The label
+    follows from the words, so a model that trains can learn it; cfg.toml holds a tiny
     encoder and settings that take a second.
     """
     from oofline.storage import Paths
@@ -136,15 +137,17 @@ def write_competition_at(tiny_model):
         paths = Paths("toy", root)
         paths.input.mkdir(parents=True)
         frame = pd.DataFrame([_row(kind, rng, i) for i in range(n + n_test)])
-        train, test = frame.iloc[:n], frame.iloc[n:].drop(columns="target")
-        sample = test[["id"]].assign(target={"binary": "0", "regression": "0.5"}.get(kind, "low"))
+        targets = [name for name in frame if name not in ("id", "text", "left", "right")]
+        train, test = frame.iloc[:n], frame.iloc[n:].drop(columns=targets)
+        asked = {"binary": "0", "pair": "0", "ordinal": "1", "multiclass": "low"}.get(kind, "0.5")
+        sample = test[["id"]].assign(**dict.fromkeys(targets, asked))
         for name, table in (("train", train), ("test", test), ("sample_submission", sample)):
             table.to_csv(paths.input / f"{name}.csv", index=False)
         lines = {
             "model": str(tiny_model("bert")), "n_folds": 3, "epochs": 2, "batch_size": 8,
             "max_len": 24, "lr": 1e-3, "wandb": "disabled", "device": "cpu",
             "precision": "fp32", "bootstrap_samples": 20, "near_duplicates": 0.0,
-        } | settings  # fmt: skip
+        } | ({"task": "ordinal"} if kind == "ordinal" else {}) | settings  # fmt: skip
         text = "".join(f"{k} = {_toml(v)}\n" for k, v in lines.items())
         (paths.input / "cfg.toml").write_text(text)
         return paths
@@ -160,12 +163,30 @@ def _row(kind, rng, number):
     words = rng.choices(["the", "fire", "a", "b", "c"], k=rng.randint(1, 14))
     positive = rng.random() < 0.5
     words[rng.randrange(len(words))] = "good" if positive else "bad"
+    row = {"id": f"r{number:04d}", "text": f"{' '.join(words)} {number}"}
+    if kind == "multilabel":
+        rare = int(number % 20 == 0)
+        return row | {"good": int(positive), "fire": int("fire" in words), "rare": rare}
+    if kind == "multi-target":
+        value = 1.0 if positive else -1.0
+        return row | {"tone": round(3 + value + rng.gauss(0, 0.1), 3), "words": len(words)}
+    if kind == "pair":
+        other = rng.choice(["good", "bad"])
+        same = int((other == "good") == positive)
+        return {
+            "id": row["id"],
+            "left": row["text"],
+            "right": f"a {other} day and night {number}",
+            "target": same,
+        }
+    if kind == "ordinal":
+        return row | {"target": rng.choice([3, 4]) if positive else rng.choice([1, 2])}
     target = {
         "binary": str(int(positive)),
         "regression": f"{(1.0 if positive else -1.0) + rng.gauss(0, 0.1):.4f}",
         "multiclass": rng.choice(["high", "mid"]) if positive else "low",
     }[kind]
-    return {"id": f"r{number:04d}", "text": f"{' '.join(words)} {number}", "target": target}
+    return row | {"target": target}
 
 
 @pytest.fixture

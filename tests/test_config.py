@@ -35,7 +35,7 @@ def test_out_of_range_is_refused_with_the_bounds(name, value):
 
 @pytest.mark.parametrize(("settings", "says"), [
     ({"dropout_samples": 4}, "dropout_sample_p"),
-    ({"fold_scheme": "group"}, "needs group_col"),
+    ({"fold_scheme": "group", "group_col": "none"}, "needs group_col"),
     ({"fold_scheme": "time"}, "needs time_col"),
     ({"patience": 4, "epochs": 3}, "patience = 4 can never act"),
     ({"cosine_cycles": 2}, 'schedule = "cosine"'),

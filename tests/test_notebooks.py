@@ -29,12 +29,13 @@ def fabricate(paths, cfg):
     for k in range(cfg.n_folds):
         folder, rows = paths.fold(cfg.exp, 42, k), fold == k
         folder.mkdir(parents=True)
-        truth = competition.y[rows].reshape(-1, 1)
+        truth = competition.y[rows].reshape(rows.sum(), -1)
         noise = rng.random(truth.shape)
-        pred = (truth + noise) / 2 if task.kind == "binary" else truth + noise
+        shares = task.link == "sigmoid"
+        pred = (truth + noise) / 2 if shares else truth + noise
         blocks = {"pred": pred, "last": pred, "best": pred}
         prediction_frame(task, ids[rows], 42, k, **blocks).to_parquet(folder / "oof.parquet")
-        test = rng.random((len(test_ids), 1))
+        test = rng.random((len(test_ids), task.n_outputs))
         prediction_frame(task, test_ids, 42, k, pred=test).to_parquet(folder / "test.parquet")
         (folder / "history.csv").write_text(
             f"step,train_loss,valid_loss,score,samples_per_s,epoch\n9,0.5,0.6,0.7{k},50,1.0\n"
@@ -54,7 +55,10 @@ def outputs(notebook, kind):
     ]
 
 
-@pytest.mark.parametrize(("kind", "images"), [("binary", 5), ("regression", 4)])
+@pytest.mark.parametrize(
+    ("kind", "images"),
+    [("binary", 5), ("regression", 4), ("multilabel", 5), ("multi-target", 5), ("ordinal", 5)],
+)
 def test_explore(write_competition, load_settings, monkeypatch, tmp_path, kind, images):
     paths = write_competition(kind)
     cfg = load_settings(paths, exp="tried")
@@ -65,7 +69,8 @@ def test_explore(write_competition, load_settings, monkeypatch, tmp_path, kind, 
     (tmp_path / "notebooks").mkdir()  # opened from its own folder, as Jupyter does
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     where = {"metadata": {"path": str(tmp_path / "notebooks")}}
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources=where).execute()
+    # Cells take seconds; the limit is for one that hangs, also where other work fills the machine.
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
     text = "\n".join(outputs(notebook, "text"))
     assert f"tried: {scores['metric']} {scores['score']:.5f}" in text
     assert "90 training rows" in text

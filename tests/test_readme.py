@@ -17,7 +17,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
-def test_the_table_of_settings_is_made_from_the_code():
+def test_the_tables_are_made_from_the_code():
     module = runpy.run_path(str(ROOT / "tests" / "readme_table.py"))
     assert module["with_table"](README) == README, "run `make readme`"
 

@@ -20,8 +20,7 @@ class CFG:
 
     # ---- the competition
     task: Literal[
-        "auto", "binary", "multiclass", "regression", "multilabel", "multi-target", "ordinal",
-        "pair", "qa",
+        "auto", "binary", "multiclass", "regression", "multilabel", "multi-target", "ordinal", "qa",
     ] = "auto"  # fmt: skip
     """What is predicted; "auto" infers it from sample_submission and the target columns."""
     metric: str = "auto"
@@ -30,12 +29,14 @@ class CFG:
     """Id column; "" takes the first column of sample_submission."""
     text_col: str = ""
     """Text column; "" finds it by content."""
+    pair_col: str = ""
+    """Second text column of a sentence pair; "" finds it by content, "none" has no pairs."""
     text_template: str = ""
     """Joins columns into the text, as in "{keyword} {location} {text}"; "" uses text_col alone."""
     target_col: str = ""
     """Target column of train.csv; "" takes the sample's, or the only train column test lacks."""
     group_col: str = ""
-    """Rows with the same value stay in one fold; "" has no groups."""
+    """Rows with the same value stay in one fold; "" finds it by content, "none" has no groups."""
     time_col: str = ""
     """Orders the rows for fold_scheme "time"; "" has no order."""
     encoding: str = "utf-8"
@@ -47,13 +48,16 @@ class CFG:
     n_folds: int = 5
     """Number of folds K, at least 2."""
     fold_scheme: Literal[
-        "auto", "kfold", "stratified", "group", "stratified-group", "binned", "time"
-    ] = "auto"
+        "auto", "kfold", "stratified", "group", "stratified-group", "binned",
+        "multilabel-stratified", "time",
+    ] = "auto"  # fmt: skip
     """How rows are split; "auto" chooses by task and prints why."""
     fold_seed: int = 42
     """Seed of the split (training seeds are given with --seed)."""
     fold_bins: int = 10
-    """Quantile bins of the target for scheme "binned"."""
+    """Quantile bins of each target for schemes "binned" and "multilabel-stratified"."""
+    pair_groups: bool = False
+    """Sentence pairs that share a text stay in one fold."""
     near_duplicates: float = 0.8
     """Jaccard similarity of character 5-grams from which texts share a fold; 0 = exact only."""
 
@@ -62,6 +66,12 @@ class CFG:
     """Longest input in tokens, special tokens included; longer texts are cut and counted."""
     truncation: Literal["head", "head+tail"] = "head"
     """What is kept of a longer text: its start, or a quarter of it and three from its end."""
+    windows: int = 1
+    """Most windows of max_len that a longer text is read in, their vectors averaged; 1 = off."""
+    window_stride: int = 64
+    """Tokens that neighbouring windows share."""
+    pair_swap: Literal["off", "train", "train+test"] = "off"
+    """Symmetric pairs: draw the order anew each epoch, and average both orders in prediction."""
 
     # ---- model
     model: str = "microsoft/deberta-v3-small"
@@ -80,22 +90,26 @@ class CFG:
     """Recompute activations in backward: less memory, more time."""
 
     # ---- loss
-    loss: Literal["auto", "cross_entropy", "bce", "mse", "huber", "rmse"] = "auto"
-    """"auto": bce for binary, cross_entropy for multiclass, mse for regression."""
+    loss: Literal["auto", "cross_entropy", "bce", "mse", "huber", "rmse", "corn"] = "auto"
+    """"auto": the usual one of the task (see the table of tasks)."""
+    ordinal: Literal["regression", "classes", "ordinal"] = "regression"
+    """Head of an ordinal task: one value, a softmax over the steps, or CORN (Shi 2021)."""
+    target_weights: str = ""
+    """Weights of several targets in the loss, as in "cohesion=2, syntax=0.5"; "" = all 1."""
     label_smoothing: float = 0.0
     """Share of the target mass spread evenly over classes; 0 = off."""
     class_weights: Literal["none", "balanced"] = "none"
-    """"balanced" weighs rows by 1 / class frequency, computed inside the fold."""
+    """"balanced" weighs rows (or labels) by 1 / class frequency, computed inside the fold."""
     huber_delta: float = 1.0
     """Where the Huber loss turns linear, in units of the (standardised) target."""
     standardize_targets: bool = True
-    """Regression: train on (y - mean) / std of the fold's training rows; undone in predictions."""
+    """Values: train on (y - mean) / std of the fold's training rows; undone in predictions."""
 
     # ---- optimisation
     epochs: int = 3
     """Passes over the training rows."""
     batch_size: int = 16
-    """Rows per forward pass."""
+    """Rows per batch; a forward pass reads at most this many windows of them."""
     accumulation: int = 1
     """Forward passes per optimizer step; 1 = off."""
     lr: float = 2e-5
@@ -181,7 +195,7 @@ class CFG:
     device: str = "auto"
     """"auto" (every GPU, else mps, cpu), "cpu", "cuda:1", or a list: a process for each."""
     eval_batch_size: int = 64
-    """Rows per forward pass without gradient."""
+    """Rows, or windows of them, per forward pass without gradient."""
     time_limit_hours: float = 0.0
     """Stop in time with a resumable state; 0 = no limit."""
     save_minutes: float = 5.0

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -11,7 +12,7 @@ from oofline.config import CFG
 from oofline.data.batches import padding_report
 from oofline.data.competition import Competition, read_competition
 from oofline.data.folds import ensure_folds
-from oofline.data.tokens import tokenize
+from oofline.data.tokens import Tokens, cutting_of, tokenize
 from oofline.errors import ConfigError, Stopped
 from oofline.models.backbone import load_tokenizer
 from oofline.models.losses import build_loss
@@ -77,14 +78,22 @@ def prepare(cfg: CFG, paths: Paths) -> Material:
         for line in folds.summary:
             say(line)
         say(f"made {paths.folds}; {paths.folds.with_suffix('.md')} holds the leak audit")
-    train, test = (
-        tokenize(paths, texts, tokenizer, cfg.max_len, cfg.truncation, name)
-        for name, texts in (("train", competition.train_texts), ("test", competition.test_texts))
-    )
+    train, test = tokenize_both(cfg, paths, competition, tokenizer)
     say(f"train: {train.truncation_report()}")
     say(f"test: {test.truncation_report()}")
-    say(padding_report(train.lengths, cfg.batch_size))
+    say(padding_report(train.lengths, cfg.batch_size, max_len=cfg.max_len))
     return Material(paths, competition, folds, tokenizer, train, test)
+
+
+def tokenize_both(
+    cfg: CFG, paths: Paths, competition: Competition, tokenizer: Any
+) -> tuple[Tokens, Tokens]:
+    """Token ids of the training and the test rows, pairs in both orders where that is asked."""
+    train, test = competition.train_rows, competition.test_rows
+    return (
+        tokenize(paths, train, tokenizer, cutting_of(cfg, trained_on=True), "train"),
+        tokenize(paths, test, tokenizer, cutting_of(cfg), "test"),
+    )
 
 
 def check_parts(cfg: CFG, competition: Competition) -> None:

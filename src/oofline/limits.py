@@ -13,7 +13,8 @@ _NOT_IN_NAMES = set('/\\@,:*?"<>|')
 
 RANGES: dict[str, tuple[float | None, float | None]] = {
     "n_folds": (2, None), "fold_bins": (2, None), "near_duplicates": (0, 1),
-    "max_len": (4, None), "pooling_layers": (1, None), "dropout": (0, 0.99),
+    "max_len": (4, None), "windows": (1, None), "window_stride": (0, None),
+    "pooling_layers": (1, None), "dropout": (0, 0.99),
     "dropout_samples": (1, None), "dropout_sample_p": (0, 0.99), "label_smoothing": (0, 0.99),
     "huber_delta": (1e-9, None), "epochs": (1, None), "batch_size": (1, None),
     "accumulation": (1, None), "lr": (0, 1), "body_lr": (0, 1), "head_lr": (0, 1),
@@ -32,17 +33,27 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
 """Field -> (lowest, highest) allowed value; None = unbounded."""
 
 
+PAIRS_ARE_CUT = (
+    "a sentence pair is cut by the tokenizer, longest text first: leave out truncation = "
+    '"head+tail" and windows'
+)
+_EXAMPLES = {
+    "": '"embeddings=0, layer.6=1e-5, head=1e-3"', "target_weights": '"cohesion=2, syntax=0.5"',
+}  # fmt: skip
+
+
 def parse_overrides(name: str, text: str) -> dict[str, float]:
     """Values of single optimizer groups, by group.
 
     Args:
-        name: the setting, "group_lrs" or "group_decays".
+        name: the setting, "group_lrs", "group_decays" or "target_weights".
         text: its value, as in "embeddings=0, layer.6=1e-5, head=1e-3"; "" = none.
 
     Raises:
         ConfigError: a part is not "group=number", is out of range, or names a group again.
     """
     highest = RANGES["lr"][1] if name == "group_lrs" else None
+    what = "target" if name == "target_weights" else "group"
     bounds = "at least 0" if highest is None else f"0 to {highest:g}"
     values: dict[str, float] = {}
     for part in text.split(",") if text.strip() else []:
@@ -53,8 +64,8 @@ def parse_overrides(name: str, text: str) -> dict[str, float]:
             value = math.nan
         if not group or math.isnan(value):
             raise ConfigError(
-                f"{name}: {part.strip()!r} is not a group and a number: write it as in "
-                '"embeddings=0, layer.6=1e-5, head=1e-3"'
+                f"{name}: {part.strip()!r} is not a {what} and a number: write it as in "
+                f"{_EXAMPLES.get(name, _EXAMPLES[''])}"
             )
         if math.isinf(value) or not 0 <= value <= (math.inf if highest is None else highest):
             raise ConfigError(f"{name}: {group} = {figure} is out of range: use {bounds}")
@@ -82,7 +93,7 @@ def check_conflicts(cfg: Any) -> None:
             f"dropout_samples = {cfg.dropout_samples} with dropout_sample_p = 0 draws the same "
             "mask every time: set dropout_sample_p (0.1 to 0.5) or dropout_samples = 1"
         )
-    if cfg.fold_scheme in ("group", "stratified-group") and not cfg.group_col:
+    if cfg.fold_scheme in ("group", "stratified-group") and cfg.group_col == "none":
         raise ConfigError(f'fold_scheme = "{cfg.fold_scheme}" needs group_col')
     if cfg.fold_scheme == "time" and not cfg.time_col:
         raise ConfigError('fold_scheme = "time" needs time_col')
@@ -94,6 +105,8 @@ def check_conflicts(cfg: Any) -> None:
     if cfg.cosine_cycles > 1 and cfg.schedule != "cosine":
         raise ConfigError(f'cosine_cycles = {cfg.cosine_cycles} acts only with schedule = "cosine"')
     parse_overrides("group_decays", cfg.group_decays)
+    parse_overrides("target_weights", cfg.target_weights)
+    _check_inputs(cfg)
     if cfg.dropout is not None and cfg.dropout > 0 and _body_is_frozen(cfg):
         raise ConfigError("dropout acts on the backbone, which body_lr = 0 freezes: leave one out")
     _check_delays(cfg)
@@ -107,6 +120,22 @@ def check_conflicts(cfg: Any) -> None:
             raise ConfigError(f"{name} = {value!r} must be a plain folder name")
     if cfg.exp in ("ensembles", "wandb", "kernel", "ablations", "tuning", "lr-find", "workers"):
         raise ConfigError(f"exp = {cfg.exp!r} is a folder of the pipeline's own: choose another")
+
+
+def _check_inputs(cfg: Any) -> None:
+    """Settings of pairs and windows that contradict each other."""
+    pairs = cfg.pair_swap != "off" or cfg.pair_groups or cfg.pair_col not in ("", "none")
+    if pairs and cfg.pair_col == "none":
+        raise ConfigError('pair_col = "none" with pair_swap or pair_groups: leave one out')
+    if pairs and (cfg.truncation != "head" or cfg.windows > 1):
+        raise ConfigError(PAIRS_ARE_CUT)
+    if cfg.windows > 1 and cfg.truncation != "head":
+        raise ConfigError('windows read a text from its start on: leave out "head+tail"')
+    if cfg.windows > 1 and cfg.window_stride > cfg.max_len // 2:
+        raise ConfigError(
+            f"window_stride = {cfg.window_stride} is more than half of max_len = {cfg.max_len}: "
+            "windows would hardly move on"
+        )
 
 
 def _body_is_frozen(cfg: Any) -> bool:

@@ -41,9 +41,9 @@ def _open(cfg: CFG, paths: Paths) -> tuple[Competition, Folds]:
     return competition, folds
 
 
-def _clusters(cfg: CFG, folds: Folds) -> np.ndarray | None:
-    """Rows that are drawn together in intervals: the groups, where the user named some."""
-    return folds.groups if cfg.group_col else None
+def _clusters(competition: Competition, folds: Folds) -> np.ndarray | None:
+    """Rows that are drawn together in intervals: the groups, where a column names some."""
+    return folds.groups if competition.group_col else None
 
 
 def run_folds(options: Any, paths: Paths) -> None:
@@ -97,7 +97,7 @@ def run_oof(options: Any, paths: Paths) -> None:
 def _score(cfg: CFG, paths: Paths, seeds: list[int] | None) -> None:
     with bar(f"score {cfg.exp}", 3) as progress:
         competition, folds = _open(cfg, paths)
-        task, groups = competition.task, _clusters(cfg, folds)
+        task, groups = competition.task, _clusters(competition, folds)
         ids, test_ids = competition.train_ids, competition.test_ids
         hashes = {"train file": competition.train_sha256, "folds.csv": sha256_of(paths.folds)}
         check_inputs(paths.experiment(cfg.exp), hashes)
@@ -108,6 +108,7 @@ def _score(cfg: CFG, paths: Paths, seeds: list[int] | None) -> None:
         pictures = report_experiment(cfg, paths, competition, oof, scores)
         progress.advance()
     say(score_line(cfg.exp, scores))
+    _say_targets(scores)
     say(f"wrote {paths.experiment(cfg.exp) / 'scores.json'}; open {pictures}")
 
 
@@ -120,6 +121,13 @@ def score_line(name: str, scores: dict[str, Any]) -> str:
         if scores.get(key) is not None:
             parts.append(f"{words} {_figure(scores[key])}")
     return ", ".join(parts)
+
+
+def _say_targets(scores: dict[str, Any]) -> None:
+    """The scores of several targets, in one line."""
+    if by_target := scores.get("target_scores"):
+        parts = (f"{name} {_figure(value)}" for name, value in by_target.items())
+        say(f"by target: {', '.join(parts)}")
 
 
 def _figure(value: float | None) -> str:
@@ -142,10 +150,11 @@ def run_ensemble(options: Any, paths: Paths) -> None:
         progress.advance()
         result = build_ensemble(
             paths, competition.task, name, members, competition.train_ids, competition.y,
-            folds.fold, options.method, _clusters(cfg, folds), cfg.bootstrap_samples,
+            folds.fold, options.method, _clusters(competition, folds), cfg.bootstrap_samples,
         )  # fmt: skip
         progress.advance()
     say(score_line(result.name, result.scores))
+    _say_targets(result.scores)
     lo, hi = result.against_best.ci95
     say(
         f"against its best member {result.members[result.best]}: {result.against_best.verdict} "
@@ -176,7 +185,7 @@ def run_compare(options: Any, paths: Paths) -> None:
         progress.advance()
         frame = compare_experiments(
             paths, competition.task, competition.train_ids, competition.y, folds.fold, base,
-            names, _clusters(cfg, folds), cfg.bootstrap_samples,
+            names, _clusters(competition, folds), cfg.bootstrap_samples,
         )  # fmt: skip
         progress.advance()
     better = "higher" if _greater(competition) else "lower"
@@ -191,7 +200,7 @@ def run_compare(options: Any, paths: Paths) -> None:
     if len(ledger):
         show_table(paths.comp, ledger, sent_today(ledger), known_limit(paths))
         show_agreement(
-            paths, scored(ledger), competition, folds.fold, _clusters(cfg, folds),
+            paths, scored(ledger), competition, folds.fold, _clusters(competition, folds),
             options.public_rows, cfg.bootstrap_samples,
         )  # fmt: skip
     say(f"compared {len(frame)} results with {base}; open {path} or {picture.name}")

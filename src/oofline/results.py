@@ -1,13 +1,14 @@
 """What flows between the layers: the task, and the predictions of a fold or an experiment."""
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-Kind = Literal["binary", "multiclass", "regression"]
-Asks = Literal["label", "probability", "value"]
+from oofline.tasks import KINDS, ORDINAL_LINKS, Asks, Kind, Link, OrdinalForm, Truth
+
+__all__ = ["Asks", "FoldResult", "Kind", "Task", "prediction_array", "prediction_frame"]
 
 
 @dataclass(frozen=True)
@@ -15,14 +16,16 @@ class Task:
     """What is predicted, how it is scored, and what the submission asks for.
 
     Attributes:
-        kind: "binary", "multiclass" or "regression".
-        targets: target columns of train.csv (one for each of these kinds).
-        labels: the original class labels as text, in class order (binary: negative, positive);
-            empty for regression.
-        outputs: names of the T prediction columns: the target for binary and regression, the
-            labels for multiclass.
+        kind: one of `oofline.tasks.KINDS`.
+        targets: target columns of train.csv: T for multilabel and multi-target, else one.
+        labels: the original labels as text, in class order (binary and multilabel: negative,
+            positive; ordinal: from low to high); empty for values.
+        outputs: names of the T prediction columns: the labels for multiclass, else the targets.
         metric: name of the metric in `oofline.scoring.metrics`.
         asks: what sample_submission wants: class labels, probabilities or values.
+        ordinal: form of the head of an ordinal task. In every form its one prediction is the
+            expected position on the scale, 0 for the lowest label: so the forms can be blended,
+            and one set of cut points turns each into labels.
     """
 
     kind: Kind
@@ -31,6 +34,33 @@ class Task:
     outputs: tuple[str, ...]
     metric: str
     asks: Asks
+    ordinal: OrdinalForm = "regression"
+
+    @property
+    def truth(self) -> Truth:
+        """What y is: "class", "labels" or "values"."""
+        return KINDS[self.kind].truth
+
+    @property
+    def link(self) -> Link:
+        """How logits become predictions."""
+        return ORDINAL_LINKS[self.ordinal] if self.kind == "ordinal" else KINDS[self.kind].link
+
+    @property
+    def n_logits(self) -> int:
+        """Width of the output layer."""
+        ordinal = {"expected": len(self.labels), "corn": len(self.labels) - 1}
+        return ordinal.get(self.link, self.n_outputs)
+
+    @property
+    def several(self) -> bool:
+        """Whether each prediction column belongs to a target of its own."""
+        return self.truth != "class" and self.n_outputs > 1
+
+    def one(self, target: int) -> "Task":
+        """The same task for the target with this index alone (where there are several)."""
+        name = (self.targets[target],)
+        return replace(self, targets=name, outputs=name)
 
     @property
     def n_outputs(self) -> int:

@@ -17,9 +17,14 @@ from oofline.storage import write_json
 
 @pytest.fixture
 def task():
-    """task(kind, metric) -> Task with one target."""
+    """task(kind, metric) -> Task with one target, or two labels or values."""
 
     def make(kind, metric):
+        if kind in ("multilabel", "multi-target"):
+            labels, asks = (("0", "1"), "label") if kind == "multilabel" else ((), "value")
+            return Task(kind, ("a", "b"), labels, ("a", "b"), metric, asks)
+        if kind == "ordinal":
+            return Task(kind, ("target",), ("1", "2", "3"), ("target",), metric, "label")
         labels = {"binary": ("0", "1"), "multiclass": ("a", "b", "c"), "regression": ()}[kind]
         outputs = labels if kind == "multiclass" else ("target",)
         return Task(kind, ("target",), labels, outputs, metric, "label" if labels else "value")

@@ -112,6 +112,18 @@ def test_ratios_are_medians_over_units_that_both_finished(entry):
     assert np.isnan(slow.ratio(base, "nothing"))
 
 
+def test_scores_of_targets_stand_beside_each_arm(entry):
+    base, other = entry("base"), entry("awp", (0.1, 0.1), "better")
+    for share, scores in zip((0.4, 0.6), base.scores.values(), strict=False):
+        scores["target_scores"] = {"syntax": share, "grammar": None}
+    frame = frame_of([base, other])
+    assert frame["score/syntax"].tolist()[0] == pytest.approx(0.5)
+    text = shown(frame)
+    assert text["syntax"].tolist() == ["0.5000", ""]
+    assert text["grammar"].tolist() == ["", ""]
+    assert "syntax" not in shown(frame, for_terminal=True)
+
+
 def test_one_seed_has_no_spread(entry):
     text = shown(frame_of([entry("base", (0.0,)), entry("awp", (0.1,))]))
     assert text["seed sd"].tolist() == text["lowest to highest seed"].tolist() == ["", ""]

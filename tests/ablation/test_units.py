@@ -134,6 +134,20 @@ def test_the_best_constant_is_found_on_the_training_rows(task):
     assert chance_score(task("regression", "spearman"), values, held) == 0.0
 
 
+def test_chance_of_several_targets_and_of_scales(task):
+    y, valid = np.array([[1, 0], [1, 0], [0, 1]]), np.array([[1, 1], [0, 0]])
+    assert chance_score(task("multilabel", "roc_auc"), y, valid) == 0.5
+    assert chance_score(task("multilabel", "f1_macro"), y, valid) == pytest.approx(2 / 3)
+    shares = np.array([[2 / 3, 1 / 3]] * 2)
+    wanted = -np.log(np.where(valid == 1, shares, 1 - shares)).mean()
+    assert chance_score(task("multilabel", "log_loss"), y, valid) == pytest.approx(wanted)
+    values, held = np.array([[1.0, 0.0], [3.0, 2.0]]), np.array([[0.0, 1.0], [4.0, 1.0]])
+    assert chance_score(task("multi-target", "mcrmse"), values, held) == 1.0
+    steps = np.array([0, 2, 2, 1])
+    assert chance_score(task("ordinal", "accuracy"), steps, np.array([2, 0, 2])) == 2 / 3
+    assert chance_score(task("ordinal", "qwk"), steps, np.array([2, 0, 2])) == 0.0
+
+
 def test_a_model_that_learnt_nothing_is_at_chance(task):
     rng, kind = np.random.default_rng(0), task("binary", "f1")
     y = rng.integers(0, 2, 300)

@@ -146,7 +146,7 @@ def run_floor(options, root, clock):
     multiple = 8 if device.type == "cuda" else 1
     unit_seed = int(np.random.SeedSequence([0, 0]).generate_state(1)[0])  # as `train_fold` has it
     batches = [
-        (*collate(tokens, rows, device, multiple), labels[torch.from_numpy(np.asarray(rows))])
+        (*collate(tokens, rows, device, multiple)[:2], labels[torch.from_numpy(np.asarray(rows))])
         for rows in shuffled_batches(tokens.lengths, cfg.batch_size, unit_seed, 0)
     ]
     model.train()

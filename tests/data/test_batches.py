@@ -4,7 +4,7 @@ import torch
 from transformers import AutoTokenizer
 
 from oofline.data.batches import collate, padding_waste, shuffled_batches, sorted_batches
-from oofline.data.tokens import tokenize
+from oofline.data.tokens import Cutting, tokenize
 from oofline.storage import Paths
 
 LENGTHS = np.random.default_rng(0).lognormal(3.3, 0.5, 3001).astype(np.int64) + 4
@@ -63,11 +63,11 @@ def test_prediction_batches_start_with_the_longest():
 def tokens(tmp_path, tiny_model):
     tokenizer = AutoTokenizer.from_pretrained(tiny_model("bert"))
     texts = ["a b c", "a", "d e f", "good fire"]
-    return tokenize(Paths("c", tmp_path), texts, tokenizer, 16, "head", "train")
+    return tokenize(Paths("c", tmp_path), texts, tokenizer, Cutting(16), "train")
 
 
 def test_collate_pads_to_the_longest_and_masks_the_rest(tokens):
-    ids, mask = collate(tokens, np.array([1, 0]), torch.device("cpu"))
+    ids, mask, *_ = collate(tokens, np.array([1, 0]), torch.device("cpu"))
     assert ids.dtype == mask.dtype == torch.int64
     assert ids.shape == (2, 5)
     assert mask.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
@@ -76,6 +76,6 @@ def test_collate_pads_to_the_longest_and_masks_the_rest(tokens):
 
 def test_collate_without_padding_needs_no_mask(tokens):
     assert collate(tokens, np.array([0, 2]), torch.device("cpu"))[1] is None
-    ids, mask = collate(tokens, np.array([0, 2]), torch.device("cpu"), multiple=8)
+    ids, mask, *_ = collate(tokens, np.array([0, 2]), torch.device("cpu"), multiple=8)
     assert ids.shape == (2, 8)
     assert mask.sum(1).tolist() == [5, 5]

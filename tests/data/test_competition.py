@@ -44,18 +44,31 @@ def test_sentiment_ja(read_real: Read) -> None:
     assert 'column "text"' in found.text_description
 
 
-@pytest.mark.parametrize(
-    ("comp", "words"),
-    [
-        ("ell", ["multi-target regression", "cohesion"]),
-        ("mrpc", ['"sentence1" and "sentence2"', "text_col", "text_template", "sentence pair"]),
-        ("squad", ["extractive question answering", "PredictionString", "answer_text"]),
-    ],
-)
-def test_kinds_of_later_versions(read_real: Read, comp: str, words: list[str]) -> None:
+def test_questions_are_for_a_later_version(read_real: Read) -> None:
     with pytest.raises(ConfigError, match="not supported yet") as caught:
-        read_real(comp)
+        read_real("squad")
+    words = ["extractive question answering", "PredictionString", "answer_text"]
     assert all(word in str(caught.value) for word in words)
+
+
+def test_a_real_competition_with_six_targets(read_real: Read) -> None:
+    found = read_real("ell")
+    names = ("cohesion", "syntax", "vocabulary", "phraseology", "grammar", "conventions")
+    assert (found.task.kind, found.task.metric, found.task.outputs) == (
+        "multi-target", "mcrmse", names,
+    )  # fmt: skip
+    assert found.y.shape == (len(found.train_ids), 6)
+    assert (found.y.min(), found.y.max()) == (1.0, 5.0)
+
+
+def test_a_real_competition_of_pairs(read_real: Read) -> None:
+    found = read_real("mrpc")
+    assert (found.task.kind, found.task.metric) == ("binary", "f1")
+    first, second = found.train_pairs[0]
+    assert first.startswith("Amrozi accused")
+    assert second.startswith("Referring to him")
+    assert found.train_texts[0] == f"{first} || {second}"
+    assert any('sentence pair, columns "sentence1" and "sentence2"' in note for note in found.notes)
 
 
 def test_a_sentence_pair_can_be_joined(read_real: Read) -> None:

@@ -3,12 +3,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 
 from oofline.config import CFG
 from oofline.data.competition import Competition
 from oofline.data.duplicates import duplicate_groups
-from oofline.data.splits import Folds, make_folds
+from oofline.data.folds import ensure_folds
+from oofline.data.splits import Folds, indicators, make_folds
 from oofline.errors import ConfigError, DataError
+from oofline.storage import Paths
 
 Read = Callable[..., Competition]
 Write = Callable[..., None]
@@ -211,3 +214,75 @@ def test_real_folds_are_even_and_tight(read_real: Read, comp: str) -> None:
     assert sizes.max() < 1.1 * sizes.min()
     means = [competition.y[folds.valid_rows(k)].mean() for k in range(5)]
     assert max(means) - min(means) < 0.05
+
+
+SKEWED = np.random.default_rng(0).exponential(size=(200, 2))
+
+
+def two_targets(write: Write) -> None:
+    sample = {"id": [1000, 1001, 1002], "target": [0.5] * 3, "other": [0.5] * 3}
+    write(target=SKEWED[:, 0].tolist(), train={"other": SKEWED[:, 1].tolist()}, sample=sample)
+
+
+def top_rows_by_fold(fold: np.ndarray) -> list[int]:
+    """How many of the 40 highest rows of each target stand in each fold, the widest difference."""
+    counts = [np.bincount(fold[np.argsort(y)[-40:]], minlength=5) for y in SKEWED.T]
+    return [int(count.max() - count.min()) for count in counts]
+
+
+def test_several_targets_are_balanced_by_one_hot_bins(write: Write, split: Split) -> None:
+    two_targets(write)
+    folds = split()
+    assert folds.scheme == "multilabel-stratified"
+    assert "10 bins of every target" in folds.reason
+    check_partition(folds, 5)
+    sizes = np.bincount(folds.fold)
+    assert sizes.max() - sizes.min() <= 4
+    assert max(top_rows_by_fold(folds.fold)) <= 3
+
+
+def test_raw_scores_would_be_cast_to_bool_and_balance_nothing() -> None:
+    """What the library makes of scores above 0: one label that every row has."""
+    splitter = MultilabelStratifiedKFold(n_splits=5, shuffle=True, random_state=42)
+    raw = [valid for _, valid in splitter.split(SKEWED, SKEWED)]
+    ones = [valid for _, valid in splitter.split(SKEWED, np.ones_like(SKEWED, dtype=bool))]
+    assert all((a == b).all() for a, b in zip(raw, ones, strict=True))
+    fold = np.empty(200, dtype=np.int64)
+    for k, rows in enumerate(raw):
+        fold[rows] = k
+    assert max(top_rows_by_fold(fold)) > 3
+
+
+def test_indicators_are_labels_or_one_bin_of_each_target() -> None:
+    labels = np.array([[0, 1], [1, 1]])
+    assert indicators(labels, 10, 10).tolist() == [[False, True], [True, True]]
+    bins = indicators(SKEWED, 4, 99)
+    assert bins.shape == (200, 8)
+    assert (bins.sum(axis=1) == 2).all()
+    assert bins.sum(axis=0).tolist() == [50] * 8
+    assert indicators(SKEWED, 10, 2).shape == (200, 4)
+
+
+def test_labels_are_balanced_and_rare_ones_that_miss_are_told(
+    write: Write, read: Read, paths: Paths
+) -> None:
+    rare = [int(i in (3, 57)) for i in range(100)]
+    sample = {"id": [1000, 1001, 1002], "target": [0.5] * 3, "other": [0.5] * 3}
+    write(target=[0, 0, 0, 1] * 25, train={"other": rare}, sample=sample)
+    folds, _ = ensure_folds(CFG(comp="toy"), paths, read())
+    assert folds.scheme == "multilabel-stratified"
+    target = np.array([0, 0, 0, 1] * 25)
+    assert [target[folds.valid_rows(k)].sum() for k in range(5)] == [5] * 5
+    missing = [line for line in folds.summary if "one value only of label other" in line]
+    assert len(missing) == 3
+
+
+def test_the_scheme_of_several_targets_refused(write: Write, split: Split) -> None:
+    write()
+    with pytest.raises(ConfigError, match='is for several targets: use "stratified"'):
+        split(fold_scheme="multilabel-stratified")
+    two_targets(write)
+    with pytest.raises(ConfigError, match=r'"stratified" needs classes.*"multilabel-stratified"'):
+        split(fold_scheme="stratified")
+    with pytest.raises(ConfigError, match=r'"binned" is for regression.*"multilabel-stratified"'):
+        split(fold_scheme="binned")

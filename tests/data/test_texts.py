@@ -32,11 +32,31 @@ def test_a_column_of_train_alone_is_no_candidate() -> None:
     assert build_texts(CFG(), FRAME, test, ("id",)).columns == ("category",)
 
 
-def test_two_similar_columns_are_ambiguous() -> None:
+def test_two_similar_columns_are_a_pair() -> None:
     frame = FRAME.assign(title=FRAME["body"].str.upper())
-    with pytest.raises(ConfigError, match=r'"body" and "title".*text_col.*text_template.*pair'):
+    texts = build_texts(CFG(), frame, frame, ("id",))
+    assert texts.columns == ("body", "title")  # in the file's order
+    assert texts.train_pairs[0] == ("words about thing 0", "WORDS ABOUT THING 0")
+    assert texts.train[0] == "words about thing 0 || WORDS ABOUT THING 0"
+    with pytest.raises(ConfigError, match=r'"body" .*"title".*text_col.*text_template'):
+        build(frame, pair_col="none")
+    single = build_texts(CFG(text_col="title"), frame, frame, ("id",))
+    assert (single.train[0], single.train_pairs) == ("WORDS ABOUT THING 0", [])
+
+
+def test_three_similar_columns_are_ambiguous() -> None:
+    frame = FRAME.assign(title=FRAME["body"].str.upper(), last=FRAME["body"] + "!")
+    with pytest.raises(ConfigError, match=r"text_col .and pair_col"):
         build(frame)
-    assert build(frame, text_col="title")[0] == "WORDS ABOUT THING 0"
+
+
+def test_a_pair_by_its_settings() -> None:
+    texts = build_texts(CFG(text_col="body", pair_col="category"), FRAME, FRAME, ("id",))
+    assert texts.columns == ("body", "category")
+    with pytest.raises(ConfigError, match='did you mean "category"'):
+        build_texts(CFG(text_col="body", pair_col="categori"), FRAME, FRAME, ("id",))
+    with pytest.raises(ConfigError, match="need a sentence pair"):
+        build_texts(CFG(pair_swap="train"), FRAME, FRAME, ("id",))
 
 
 def test_no_text_column() -> None:

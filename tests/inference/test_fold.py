@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from oofline.config import CFG
 from oofline.data.batches import sorted_batches
+from oofline.data.tokens import Tokens
 from oofline.errors import ConfigError
 from oofline.inference.files import ORIGINAL
 from oofline.inference.fold import (
@@ -120,13 +121,24 @@ def test_what_a_started_process_is_given_can_be_sent(trained):
 
 def test_checked_batches_are_those_of_training_from_long_to_short():
     lengths = np.random.default_rng(0).integers(2, 200, 1000)
+    tokens = Tokens(lengths, lengths, 200, 0, [], [])
     every = [tuple(batch) for batch in sorted_batches(lengths, 64)]
-    some = [tuple(batch) for batch in some_batches(lengths, 64, 200)]
+    some = [tuple(batch) for batch in some_batches(tokens, 64, 200)]
     assert len(some) == 3
     assert set(some) <= set(every)
     assert (some[0], some[-1]) == (every[0], every[-1])
-    assert [tuple(b) for b in some_batches(lengths, 64, 10)] == every[:1]
-    assert [tuple(b) for b in some_batches(lengths, 64, 10_000)] == every
+    assert [tuple(b) for b in some_batches(tokens, 64, 10)] == every[:1]
+    assert [tuple(b) for b in some_batches(tokens, 64, 10_000)] == every
+
+
+def test_checked_pairs_come_in_both_orders():
+    lengths = np.tile(np.random.default_rng(0).integers(2, 200, 500), 2)
+    tokens = Tokens(lengths, lengths, 200, 0, [], [], orders=2)
+    some = np.concatenate(some_batches(tokens, 64, 100))
+    whole = np.intersect1d(some[some < 500], some[some >= 500] - 500)
+    assert 64 // 2 <= len(whole) <= 200
+    every = {tuple(batch) for batch in sorted_batches(lengths, 64)}
+    assert {tuple(batch) for batch in some_batches(tokens, 64, 100)} < every
 
 
 @pytest.fixture

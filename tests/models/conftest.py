@@ -13,10 +13,18 @@ def batch():
 
 @pytest.fixture
 def make_task():
-    """make_task(kind) -> Task with one regression target, two or three classes."""
+    """make_task(kind) -> Task with one regression target, two or three classes, two targets or
+    labels, or a scale of four steps ("ordinal-<form>")."""
     from oofline.results import Task
 
     def make(kind):
+        if kind.startswith("ordinal"):
+            form = kind.partition("-")[2]
+            return Task("ordinal", ("target",), tuple("1234"), ("target",), "qwk", "label", form)
+        if kind == "multilabel":
+            return Task(kind, ("a", "b"), ("0", "1"), ("a", "b"), "roc_auc", "probability")
+        if kind == "multi-target":
+            return Task(kind, ("a", "b"), (), ("a", "b"), "mcrmse", "value")
         labels = {"binary": ("0", "1"), "multiclass": ("a", "b", "c"), "regression": ()}[kind]
         outputs = labels if kind == "multiclass" else ("target",)
         metric, asks = ("rmse", "value") if kind == "regression" else ("accuracy", "label")

@@ -126,3 +126,5 @@ def test_the_terminal_table_joins_intervals_and_leaves_unknown_cells_empty():
         "42,43", "12.3", "280",
     ]  # fmt: skip
     assert shown.iloc[1][["diff", "its 95 %", "fold sd", "rows/s"]].tolist() == [""] * 4
+    frame["score/tone"] = [0.51234, None]
+    assert comparison_text(frame)["tone"].tolist() == ["0.5123", ""]

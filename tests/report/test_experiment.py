@@ -159,7 +159,7 @@ def test_rows_of_a_group_are_drawn_together(experiment, monkeypatch):
     )  # fmt: skip
     cfg, paths, competition, oof, scores = experiment("binary", seeds=(1,))
     competition.train["author"] = ["x", "y", "z"] * 30
-    cfg = dataclasses.replace(cfg, group_col="author")
+    competition = dataclasses.replace(competition, group_col="author")
     draw_experiment(cfg, paths, competition, oof, scores)
     assert list(seen["groups"][:4]) == [0, 1, 2, 0]
 

@@ -23,7 +23,15 @@ def make_task() -> Callable[..., Task]:
         if kind == "multiclass":
             labels = tuple(f"class{k}" for k in range(n_classes))
             return Task("multiclass", ("target",), labels, labels, metric, "label")
+        if kind == "ordinal":
+            return Task("ordinal", ("target",), tuple("12345"), ("target",), metric, "label")
+        if kind == "multilabel":
+            names = ("label0", "label1", "label2")
+            return Task("multilabel", names, ("0", "1"), names, metric, "probability")
+        n_targets = 3 if kind == "multi-target" else n_targets
         targets = tuple(f"target{t}" for t in range(n_targets))
+        if kind == "multi-target":
+            return Task("multi-target", targets, (), targets, metric, "value")
         return Task("regression", targets, (), targets, metric, "value")
 
     return make
@@ -37,9 +45,15 @@ def sample() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
         kind: str, n: int = 200, seed: int = 0, n_classes: int = 3, n_targets: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng(seed)
-        if kind == "regression":
-            y = rng.normal(size=(n, n_targets))
+        if kind in ("regression", "multi-target"):
+            y = rng.normal(size=(n, 3 if kind == "multi-target" else n_targets))
             return y, y + rng.normal(size=y.shape)
+        if kind == "multilabel":
+            y = (rng.random((n, 3)) < (0.5, 0.3, 0.1)).astype(np.int64)
+            return y, 1 / (1 + np.exp(-(2.0 * y - 1 + 1.5 * rng.normal(size=y.shape))))
+        if kind == "ordinal":
+            y = rng.integers(0, 5, n)
+            return y, (y + rng.normal(size=n))[:, None]
         if kind == "binary":
             y = rng.integers(0, 2, n)
             return y, 1 / (1 + np.exp(-(2 * y - 1 + 1.5 * rng.normal(size=n))))[:, None]
@@ -68,7 +82,7 @@ class Competition:
         """Predictions (n, T) with some noise on the logits or values."""
         truth = self.truth if truth is None else truth
         values = truth + noise * np.random.default_rng(seed).normal(size=truth.shape)
-        if self.task.kind == "regression":
+        if self.task.truth == "values":
             return values
         if self.task.kind == "binary":
             return 1 / (1 + np.exp(-values))
@@ -110,8 +124,8 @@ def competition(tmp_path, make_task) -> Callable[..., Competition]:
     def build(kind: str, metric: str, n: int = 300, n_folds: int = 3) -> Competition:
         rng, task = np.random.default_rng(7), make_task(kind, metric)
         total = n + 40
-        if kind == "regression":
-            y = rng.normal(size=(total, 1))
+        if kind in ("regression", "multi-target"):
+            y = rng.normal(size=(total, task.n_outputs))
             truth = y
         else:
             y = rng.integers(0, 2 if kind == "binary" else 3, total)

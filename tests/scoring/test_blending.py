@@ -27,6 +27,7 @@ def members(sample):
         y, _ = sample(kind, n=n, seed=seed)
         centre = {
             "regression": lambda: y,
+            "multi-target": lambda: y,
             "binary": lambda: (2.0 * y - 1)[:, None],
             "multiclass": lambda: 2.0 * np.eye(3)[y],
         }[kind]()
@@ -172,3 +173,58 @@ def test_bad_method_and_a_single_fold(members, make_task):
         blend(task, y, stack, np.arange(len(y)) % 4, "stack")
     with pytest.raises(DataError, match="at least two"):
         blend(task, y, stack, np.zeros(len(y), int), "mean")
+
+
+def crossed(members):
+    """Two members, each of them good at other targets."""
+    y, _ = members("multi-target")
+    rng = np.random.default_rng(3)
+    noise = rng.normal(size=(2, *y.shape)) * np.array([[[0.3, 2.0, 0.3]], [[2.0, 0.3, 2.0]]])
+    return y, y[None] + noise
+
+
+def test_weights_of_each_target_are_taken_where_they_score_better(members, make_task):
+    task, fold = make_task("multi-target", "mcrmse"), np.arange(400) % 4
+    y, stack = crossed(members)
+    shared = blend(task, y, stack, fold, "convex")
+    own = blend(task, y, stack, fold, "convex_per_target")
+    assert own.weights.shape == (2, 3)
+    assert (own.weights.argmax(axis=0) == [0, 1, 0]).all()
+    assert own.score < shared.score - 0.2
+    assert own.score == pytest.approx(score(task, y, own.pred))
+    chosen = blend(task, y, stack, fold, "auto")
+    assert chosen.method.endswith("_per_target")
+    assert chosen.score == pytest.approx(own.score, abs=0.01)
+
+
+def test_weights_of_each_target_are_those_of_the_target_alone(members, make_task):
+    task = make_task("multi-target", "mcrmse")
+    y, stack = crossed(members)
+    fold = np.arange(400) % 4
+    own = blend(task, y, stack, fold, "convex_per_target")
+    for t in range(3):
+        alone = convex_weights(task.one(t), y[:, [t]], stack[:, :, [t]])
+        np.testing.assert_allclose(own.weights[:, t], alone)
+
+
+def test_weights_of_each_target_need_several(make_task):
+    assert check_method(make_task("multi-target", "mcrmse"), "auto")[-1] == "convex_per_target"
+    assert len(check_method(make_task("binary", "f1"), "auto")) == 3
+    with pytest.raises(ConfigError, match="needs several targets"):
+        check_method(make_task("binary", "f1"), "convex_per_target")
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric"), [("multilabel", "f1_macro"), ("multilabel", "roc_auc"), ("ordinal", "qwk")]
+)
+@pytest.mark.parametrize("method", ["mean", "hill_climbing", "convex"])
+def test_labels_and_scales_are_blended_and_scored_by_cross_fitting(
+    kind, metric, method, sample, make_task
+):
+    task = make_task(kind, metric)
+    y, good = sample(kind, n=150)
+    stack = np.stack([good, good[::-1]])  # the second is nonsense
+    found = blend(task, y, stack, np.arange(150) % 3, method)
+    assert found.score == pytest.approx(METRICS[metric].function(y, found.inputs))
+    if method != "mean":
+        assert found.weights[0] > 0.8

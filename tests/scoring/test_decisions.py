@@ -7,13 +7,13 @@ import pytest
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from oofline.scoring.decisions import (
-    _curve,
     best_threshold,
     cross_fitted_decision,
     cross_fitted_labels,
     is_thresholded,
 )
 from oofline.scoring.metrics import METRICS, Metric, score
+from oofline.scoring.thresholds import _curve
 
 SKLEARN = {
     "f1": f1_score,

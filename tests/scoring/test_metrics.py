@@ -7,7 +7,7 @@ from sklearn import metrics as reference
 
 from oofline.errors import ConfigError, DataError
 from oofline.scoring.class_metrics import EPSILON
-from oofline.scoring.metrics import METRICS, get_metric, hard_labels, metric, score
+from oofline.scoring.metrics import METRICS, get_metric, hard_labels, metric, score, score_targets
 
 BINARY = {
     "accuracy": lambda y, p: reference.accuracy_score(y, p > 0.5),
@@ -72,19 +72,71 @@ def test_every_metric_is_covered_and_knows_its_direction():
     lower = {name for name, m in METRICS.items() if not m.greater_is_better}
     assert lower == {"log_loss", "mse", "rmse", "mcrmse", "mae"}
     assert {name for name, m in METRICS.items() if m.thresholded} == {
-        "f1", "f1_macro", "f1_weighted", "mcc",
+        "f1", "f1_macro", "f1_micro", "f1_weighted", "mcc",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_a_perfect_prediction_beats_a_noisy_one(name, make_task, sample):
-    kind = METRICS[name].kinds[-1]
+@pytest.mark.parametrize(("name", "kind"), [(m.name, k) for m in METRICS.values() for k in m.kinds])
+def test_a_perfect_prediction_beats_a_noisy_one(name, kind, make_task, sample):
     y, noisy = sample(kind)
-    y = np.rint(y) if name == "qwk" else y
-    perfect = {"binary": lambda: y[:, None] * 1.0, "multiclass": lambda: np.eye(3)[y]}
+    y = np.rint(y) if (name, kind) == ("qwk", "regression") else y
+    perfect = {
+        "binary": lambda: y[:, None] * 1.0,
+        "ordinal": lambda: y[:, None] * 1.0,
+        "multiclass": lambda: np.eye(3)[y],
+        "multilabel": lambda: y * 1.0,
+    }
     best = score(make_task(kind, name), y, perfect.get(kind, lambda: y)())
     gain = best - score(make_task(kind, name), y, noisy)
     assert gain > 0 if METRICS[name].greater_is_better else gain < 0
+
+
+LABELS = {
+    "roc_auc": lambda y, p: reference.roc_auc_score(y, p, average="macro"),
+    "roc_auc_micro": lambda y, p: reference.roc_auc_score(y, p, average="micro"),
+    "log_loss": lambda y, p: np.mean(
+        [reference.log_loss(t, q) for t, q in zip(y.T, p.T, strict=True)]
+    ),
+    "f1_macro": lambda y, p: reference.f1_score(y, p > 0.5, average="macro"),
+    "f1_micro": lambda y, p: reference.f1_score(y, p > 0.5, average="micro"),
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_multilabel_metrics_equal_sklearn(name, make_task, sample):
+    y, pred = sample("multilabel")
+    assert {m.name for m in METRICS.values() if "multilabel" in m.kinds} == set(LABELS)
+    expected = LABELS[name](y, pred)
+    assert score(make_task("multilabel", name), y, pred) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_label_without_positives_is_left_out_of_macro_auc(make_task, sample):
+    y, pred = sample("multilabel")
+    y[:, 1] = 0
+    expected = np.mean([reference.roc_auc_score(y[:, t], pred[:, t]) for t in (0, 2)])
+    assert score(make_task("multilabel", "roc_auc"), y, pred) == pytest.approx(expected)
+    task = make_task("multilabel", "roc_auc")
+    alone = score_targets(task, y, pred)
+    assert np.isnan(alone["label1"])
+    assert np.mean([alone["label0"], alone["label2"]]) == pytest.approx(expected)
+    assert np.isnan(score(task, np.zeros_like(y), pred))
+
+
+def test_scores_of_each_target_are_the_metric_on_its_column(make_task, sample):
+    y, pred = sample("multi-target")
+    alone = score_targets(make_task("multi-target", "mcrmse"), y, pred)
+    assert np.mean(list(alone.values())) == pytest.approx(
+        score(make_task("multi-target", "mcrmse"), y, pred)
+    )
+    assert list(alone) == ["target0", "target1", "target2"]
+    assert score_targets(make_task("binary", "f1"), *sample("binary")) == {}
+
+
+def test_qwk_of_a_scale_equals_sklearn(make_task, sample):
+    y, pred = sample("ordinal")
+    labels = np.clip(np.rint(pred[:, 0]), 0, 4)
+    expected = reference.cohen_kappa_score(y, labels, weights="quadratic")
+    assert score(make_task("ordinal", "qwk"), y, pred) == pytest.approx(expected)
 
 
 def test_log_loss_with_a_class_missing_in_the_fold(make_task, sample):
@@ -121,7 +173,7 @@ def test_constant_labels_score_zero_not_nan(make_task):
 def test_threshold_moves_labels(make_task):
     task, y, pred = make_task("binary", "accuracy"), np.array([0, 1]), np.array([[0.2], [0.3]])
     assert score(task, y, pred) == 0.5
-    assert score(task, y, pred, threshold=0.25) == 1.0
+    assert score(task, y, pred, cut=0.25) == 1.0
     assert hard_labels("binary", pred, 0.25).tolist() == [0, 1]
 
 

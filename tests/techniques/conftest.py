@@ -4,7 +4,7 @@ import torch
 from transformers import AutoTokenizer
 
 from oofline.config import CFG
-from oofline.data.tokens import tokenize
+from oofline.data.tokens import Cutting, tokenize
 from oofline.models.losses import build_loss
 from oofline.models.text_model import build_model
 from oofline.results import Task
@@ -32,7 +32,7 @@ def workshop(tmp_path, tiny_model):
         rng = np.random.default_rng(0)
         texts = [" ".join(rng.choice(["a", "good", "bad"], rng.integers(1, 9))) for _ in range(n)]
         tokenizer = AutoTokenizer.from_pretrained(cfg.model)
-        tokens = tokenize(Paths("c", tmp_path), texts, tokenizer, 24, "head", "train")
+        tokens = tokenize(Paths("c", tmp_path), texts, tokenizer, Cutting(24), "train")
         classes = {"binary": 2, "multiclass": 3}
         y = rng.integers(0, classes[kind], n) if kind in classes else rng.normal(size=(n, 1))
         return Workshop(cfg, TASKS[kind], tokens, y, Precision(torch.device("cpu"), precision))

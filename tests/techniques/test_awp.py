@@ -39,7 +39,7 @@ def untouched(model, before):
 def reference(model, loss_function, data, rows, lr, eps):
     """Clean and adversarial gradient of a whole window, in one pass each."""
     model = copy.deepcopy(model)
-    ids, mask = collate(data.tokens, rows, torch.device("cpu"))
+    ids, mask, *_ = collate(data.tokens, rows, torch.device("cpu"))
     labels = data.labels[torch.from_numpy(rows)]
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
 

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoTokenizer
 
 from oofline.config import CFG
-from oofline.data.tokens import tokenize
+from oofline.data.tokens import Cutting, tokenize
 from oofline.errors import ConfigError
 from oofline.models.losses import build_loss
 from oofline.models.text_model import build_model, load_model, save_model
@@ -27,7 +27,23 @@ TASKS = {
     "regression": Task("regression", ("y",), (), ("y",), "rmse", "value"),
     "binary": Task("binary", ("y",), ("0", "1"), ("y",), "f1", "label"),
     "multiclass": Task("multiclass", ("y",), ("a", "b", "c"), ("a", "b", "c"), "accuracy", "label"),
+    "multi-target": Task("multi-target", ("y", "z"), (), ("y", "z"), "mcrmse", "value"),
+    "multilabel": Task("multilabel", ("y", "z"), ("0", "1"), ("y", "z"), "roc_auc", "probability"),
+    **{
+        f"ordinal-{form}": Task("ordinal", ("y",), ("1", "2", "3"), ("y",), "qwk", "label", form)
+        for form in ("regression", "classes", "ordinal")
+    },
 }
+
+
+def targets(task, n):
+    """y of n made-up rows, as a competition has it."""
+    rng = np.random.default_rng(1)
+    if task.truth == "values":
+        return rng.normal(size=(n, task.n_outputs))
+    if task.truth == "labels":
+        return rng.integers(0, 2, (n, task.n_outputs))
+    return np.arange(n) % len(task.labels)
 
 
 SETTINGS = {
@@ -62,20 +78,19 @@ class OneFold:
         n: training rows.
         precision: number format.
         scale: initial factor of an active GradScaler; 0 = a pass-through.
+        inputs: "texts", "pairs" in an order drawn anew each epoch, or "windows" of long texts.
         settings: fields of CFG.
     """
 
-    def __init__(self, folder, model, kind, n=22, precision="fp32", scale=0.0, **settings):
+    def __init__(
+        self, folder, model, kind, n=22, precision="fp32", scale=0.0, inputs="texts", **settings
+    ):
         base = {"batch_size": 4, "max_len": 24, "lr": 1e-3, "epochs": 1, "clip_norm": 0.0}
         self.cfg = CFG(comp="c", model=str(model), **(base | settings))
         self.task = TASKS[kind]
         rng = np.random.default_rng(0)
         texts = [" ".join(rng.choice(["a", "good", "bad"], rng.integers(1, 9))) for _ in range(n)]
-        y = (
-            rng.normal(size=(n, 1))
-            if kind == "regression"
-            else np.arange(n) % len(self.task.labels)
-        )
+        y = targets(self.task, n)
         torch.manual_seed(0)
         self.model = build_model(self.cfg, self.task, y)
         self.loss = build_loss(self.cfg, self.task, y)
@@ -83,7 +98,13 @@ class OneFold:
         for technique in self.techniques:
             technique.prepare(self.model)
         tokenizer = AutoTokenizer.from_pretrained(self.cfg.model)
-        tokens = tokenize(Paths("c", folder), texts, tokenizer, 24, "head", "train")
+        cutting = {
+            "texts": Cutting(24),
+            "pairs": Cutting(24, both_orders=True),
+            "windows": Cutting(6, windows=3, overlap=1),
+        }[inputs]
+        rows = [(text, text[::-1]) for text in texts] if inputs == "pairs" else texts
+        tokens = tokenize(Paths("c", folder), rows, tokenizer, cutting, "train")
         self.data = TrainData(tokens, torch.from_numpy(self.model.encode(y)), np.arange(n))
         self.precision = Precision(torch.device("cpu"), precision)
         self.scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale > 0)
@@ -144,7 +165,7 @@ def test_every_technique_stands_in_the_contract():
     assert len(set(names)) == len(TECHNIQUES)
 
 
-@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
+@pytest.mark.parametrize("kind", TASKS)
 @pytest.mark.parametrize("name", [name for name in SETTINGS if name != "ema"])
 def test_enabled_the_gradient_of_a_step_changes(one_fold, name, kind):
     plain = {"dropout": {"rdrop": 0.1, "mixout": 0.0, "mixconnect": 0.0}.get(name)}
@@ -214,6 +235,25 @@ def test_evaluation_at_equal_weights_is_that_of_a_plain_model(one_fold, name, fa
         assert torch.equal(fold.model(ids), plain.model(ids))
 
 
+@pytest.mark.parametrize("inputs", ["pairs", "windows"])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_pairs_and_windows_keep_every_technique_alive(one_fold, name, inputs):
+    fold = one_fold(inputs=inputs, accumulation=2, **SETTINGS[name])
+    for index in range(2):
+        before = fold.weights()
+        gradients = fold.gradients(index)
+        assert all(torch.isfinite(g).all() for g in gradients.values())
+        assert not differ(before, fold.weights())
+        fold.update()
+    check_alive(fold.techniques, finished=False)
+    if name not in ("ema", "freeze", "reinit"):
+        plain = {"dropout": {"rdrop": 0.1, "mixout": 0.0, "mixconnect": 0.0}.get(name)}
+        assert differ(
+            one_fold(inputs=inputs, **SETTINGS[name]).gradients(),
+            one_fold(inputs=inputs, **plain).gradients(),
+        )
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_batch_and_labels_are_untouched(one_fold, name):
     fold = one_fold(accumulation=2, **SETTINGS[name])
@@ -229,7 +269,7 @@ def test_batch_and_labels_are_untouched(one_fold, name):
     assert all(torch.equal(now, then) for call in seen for now, then in call)
 
 
-@pytest.mark.parametrize("kind", ["binary", "regression"])
+@pytest.mark.parametrize("kind", ["binary", "regression", "multilabel", "ordinal-ordinal"])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_loss_scale_changes_nothing(one_fold, name, kind):
     """All gradients carry the scaler's factor until it is taken out, once."""
@@ -284,7 +324,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(one_fold, name, family)
         torch.testing.assert_close(a[parameter], b[parameter], rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["binary", "regression"])
+@pytest.mark.parametrize("kind", ["binary", "multi-target", "ordinal-classes"])
 @pytest.mark.parametrize("pair", PAIRS, ids="+".join)
 def test_pairs_work_together_or_are_refused_by_name(one_fold, pair, kind):
     settings = SETTINGS[pair[0]] | SETTINGS[pair[1]]
@@ -305,9 +345,10 @@ def test_pairs_work_together_or_are_refused_by_name(one_fold, pair, kind):
     check_alive(fold.techniques, finished=False)
 
 
+@pytest.mark.parametrize("kind", TASKS)
 @pytest.mark.parametrize("name", SETTINGS)
-def test_what_it_did_is_told_and_survives_a_save(one_fold, name):
-    fold, other = one_fold(**SETTINGS[name]), one_fold(**SETTINGS[name])
+def test_what_it_did_is_told_and_survives_a_save(one_fold, name, kind):
+    fold, other = one_fold(kind, **SETTINGS[name]), one_fold(kind, **SETTINGS[name])
     for index in range(3):
         fold.gradients(index)
         fold.update()

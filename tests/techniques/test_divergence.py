@@ -8,19 +8,19 @@ import torch.nn.functional as F
 from oofline.errors import ConfigError
 from oofline.techniques.divergence import divergence
 
-KINDS = ["binary", "multiclass", "multilabel", "regression"]
+KINDS = ["sigmoid", "softmax", "corn", "identity"]
 
 
 def logits(kind, scale=1.0, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    outputs = 1 if kind == "binary" else 4
+    outputs = 1 if kind == "sigmoid" else 4
     return scale * torch.randn(2, 3, outputs, generator=generator)
 
 
 def distributions(values, kind):
     """float64 log-probabilities (S, B, T, K): K classes, or yes and no for each label."""
     values = values.detach().double().numpy()
-    if kind == "multiclass":
+    if kind == "softmax":
         values = values[:, :, None, :]
     else:
         values = np.stack([values, np.zeros_like(values)], -1)
@@ -28,7 +28,7 @@ def distributions(values, kind):
 
 
 def reference(first, second, kind):
-    if kind == "regression":
+    if kind == "identity":
         return float(((first.double() - second.double()) ** 2).mean())
     p, q = distributions(first, kind), distributions(second, kind)
     forward = (np.exp(p) * (p - q)).sum((-1, -2))
@@ -77,9 +77,9 @@ def test_gradients_reach_both_sides_and_are_the_true_ones(kind):
 
 
 @pytest.mark.parametrize(("first", "second"), [(50.0, -50.0), (50.0, 40.0), (-50.0, 50.0)])
-@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+@pytest.mark.parametrize("kind", ["sigmoid", "softmax", "corn"])
 def test_log_of_softmax_with_eps_is_unstable_and_ours_is_not(kind, first, second):
-    other = [0.0] if kind == "multiclass" else []
+    other = [0.0] if kind == "softmax" else []
     a = torch.tensor([[[first, *other]]], requires_grad=True)
     b = torch.tensor([[[second, *other]]], requires_grad=True)
     result = divergence(a, b, kind)
@@ -101,24 +101,24 @@ def test_bare_logs_of_saturated_probabilities_are_not_finite():
     p, q = a.softmax(-1), b.softmax(-1)
     faulty = ((p - q) * (p.log() - q.log())).sum()
     assert not faulty.isfinite()
-    assert float(divergence(a, b, "multiclass")) == pytest.approx(200)
+    assert float(divergence(a, b, "softmax")) == pytest.approx(200)
 
 
 def test_softmax_kl_over_one_logit_is_always_zero_so_it_is_refused():
-    first, second = logits("binary", 3.0, 1), logits("binary", 3.0, 2)
+    first, second = logits("sigmoid", 3.0, 1), logits("sigmoid", 3.0, 2)
     faulty = F.kl_div(
         first.log_softmax(-1), second.log_softmax(-1), log_target=True, reduction="sum"
     )
     assert float(faulty) == 0  # whatever the model predicts
-    for kind in ("binary", "multilabel", "regression"):
+    for kind in ("sigmoid", "corn", "identity"):
         assert float(divergence(first, second, kind)) > 0.1
     with pytest.raises(ConfigError, match="one logit is always 0"):
-        divergence(first, second, "multiclass")
+        divergence(first, second, "softmax")
 
 
 def test_classes_are_summed_and_rows_averaged():
-    first, second = logits("multiclass", 1.0, 1), logits("multiclass", 1.0, 2)
-    ours = float(divergence(first, second, "multiclass"))
+    first, second = logits("softmax", 1.0, 1), logits("softmax", 1.0, 2)
+    ours = float(divergence(first, second, "softmax"))
     p, q = first.log_softmax(-1), second.log_softmax(-1)
     both = F.kl_div(p, q, log_target=True, reduction="none") + F.kl_div(
         q, p, log_target=True, reduction="none"
@@ -128,13 +128,13 @@ def test_classes_are_summed_and_rows_averaged():
     faulty_batchmean = float(both.sum() / len(first) / 2)  # by S instead of by S * B
     assert faulty_mean == pytest.approx(ours / 4, rel=1e-5)
     assert faulty_batchmean == pytest.approx(ours * 3, rel=1e-5)
-    repeated = divergence(first.repeat(1, 5, 1), second.repeat(1, 5, 1), "multiclass")
+    repeated = divergence(first.repeat(1, 5, 1), second.repeat(1, 5, 1), "softmax")
     assert float(repeated) == pytest.approx(ours, rel=1e-5)
 
 
 def test_labels_are_summed_and_regression_outputs_averaged():
-    first, second = logits("multilabel", 1.0, 1), logits("multilabel", 1.0, 2)
+    first, second = logits("corn", 1.0, 1), logits("corn", 1.0, 2)
     twice = [t.repeat(1, 1, 2) for t in (first, second)]
-    for kind, factor in (("multilabel", 2), ("regression", 1)):
+    for kind, factor in (("corn", 2), ("identity", 1)):
         once = float(divergence(first, second, kind))
         assert float(divergence(*twice, kind)) == pytest.approx(factor * once, rel=1e-5)

@@ -42,7 +42,7 @@ def words_of(model):
 def reference(shop, rows, eps):
     """Clean + adversarial gradient of a whole window, in one pass each."""
     model = copy.deepcopy(shop.model)
-    ids, mask = collate(shop.steps.data.tokens, rows, torch.device("cpu"))
+    ids, mask, *_ = collate(shop.steps.data.tokens, rows, torch.device("cpu"))
     labels = shop.steps.data.labels[torch.from_numpy(rows)]
     shop.loss(model(ids, mask), labels).backward()
     words = model.get_parameter(words_of(model))

@@ -100,7 +100,7 @@ def test_gradients_flow_through_both_passes(workshop):
 
 
 @pytest.mark.parametrize(("task", "settings", "says"), [
-    (REGRESSION, {}, "which regression has by default: set dropout"),
+    (REGRESSION, {}, "which values have by default: set dropout"),
     (REGRESSION, {"dropout": 0.0}, "set dropout"),
     (CLASSES, {"dropout": 0.0}, "set dropout"),
 ])  # fmt: skip

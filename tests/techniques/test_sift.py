@@ -56,7 +56,7 @@ class Reference:
         self.norm.register_forward_pre_hook(
             lambda _, x: F.layer_norm(x[0], x[0].shape[-1:], eps=1e-12) + self.delta
         )
-        self.ids, self.mask = collate(
+        self.ids, self.mask, *_ = collate(
             shop.steps.data.tokens, shop.step().parts[0], torch.device("cpu")
         )
 
@@ -163,7 +163,7 @@ def test_the_ascent_leaves_parameters_and_their_gradients_alone(workshop):
     assert added.requires_grad
 
     for _ in step:  # an ascent by backward() writes into the accumulated gradients
-        divergence(logits.detach(), step.forward()[0], "multiclass").backward()
+        divergence(logits.detach(), step.forward()[0], "softmax").backward()
         break
     assert not untouched()
     for number, parameter in enumerate(shop.model.parameters()):
@@ -252,7 +252,7 @@ def test_softmax_over_one_logit_would_never_disturb_anything(workshop):
 
 def test_a_token_of_zeros_has_a_finite_gradient(monkeypatch):
     """Padding can be all zeros, as DeBERTa's is: its deviation has an infinite slope there."""
-    sift = Sift(1.0, 1e-4, 1e-2, "binary")
+    sift = Sift(1.0, 1e-4, 1e-2, "sigmoid")
     sift._delta_of = torch.ones_like
 
     def slope():
@@ -290,7 +290,7 @@ def test_embeddings_without_a_norm_are_refused(workshop):
     shop = workshop()
     shop.model.backbone.embeddings.LayerNorm = nn.Identity()
     with pytest.raises(ConfigError, match="no LayerNorm or RMSNorm: choose another model"):
-        Sift(1.0, 1e-4, 1e-2, "binary").prepare(shop.model)
+        Sift(1.0, 1e-4, 1e-2, "sigmoid").prepare(shop.model)
 
 
 def test_norms_of_other_names_are_found(workshop):

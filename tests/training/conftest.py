@@ -4,7 +4,7 @@ import torch
 from transformers import AutoTokenizer
 
 from oofline.config import CFG
-from oofline.data.tokens import tokenize
+from oofline.data.tokens import Cutting, tokenize
 from oofline.models.losses import build_loss
 from oofline.models.text_model import build_model
 from oofline.results import Task
@@ -31,7 +31,7 @@ def parts(tmp_path, tiny_model):
         model = build_model(cfg, REGRESSION, y)
         loss = build_loss(cfg, REGRESSION, y)
         tokenizer = AutoTokenizer.from_pretrained(cfg.model)
-        tokens = tokenize(Paths("c", tmp_path), texts, tokenizer, 24, "head", "train")
+        tokens = tokenize(Paths("c", tmp_path), texts, tokenizer, Cutting(24), "train")
         data = TrainData(tokens, torch.from_numpy(model.encode(y)), np.arange(n))
         kind = Precision(torch.device("cpu"), precision)
         scaler = kind.scaler()

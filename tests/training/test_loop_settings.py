@@ -150,10 +150,10 @@ def test_running_out_of_memory_while_predicting_halves_the_batches(train, monkey
     wanted = pd.read_parquet(paths.fold("base", 42, 0) / "oof.parquet")["pred_target"]
     forward = TextModel.forward
 
-    def small(self, input_ids, attention_mask=None):
+    def small(self, input_ids, attention_mask=None, *rest):
         if not self.training and len(input_ids) > 5:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(self, input_ids, attention_mask)
+        return forward(self, input_ids, attention_mask, *rest)
 
     monkeypatch.setattr(TextModel, "forward", small)
     train(exp="small", epochs=1, eval_batch_size=16)

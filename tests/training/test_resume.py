@@ -151,6 +151,24 @@ def test_killed_with_a_technique_on_ends_bit_identical(setup, name):
     }
 
 
+INPUTS = {
+    "pairs": ("pair", {"pair_swap": "train+test"}),
+    "windows": ("multi-target", {"windows": 3, "max_len": 8, "window_stride": 2}),
+}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_killed_with_pairs_or_windows_ends_bit_identical(write_competition, load_settings, name):
+    kind, settings = INPUTS[name]
+    paths = write_competition(kind, n=66, **settings)
+    plain, struck = (load_settings(paths, exp=exp, **SETTINGS) for exp in ("plain", "struck"))
+    train_units(plain, paths, [0], [42])
+    for moment, count in (("after step", 5), ("inside backward", 4), ("half-written state", 2)):
+        assert killed(struck, paths, moment, count), moment
+    assert train_units(struck, paths, [0], [42]) == 1
+    assert_identical(paths, "plain", "struck")
+
+
 def test_a_resume_that_forgets_the_random_state_is_caught(setup, monkeypatch):
     paths, cfg = setup
     train_units(cfg("plain"), paths, [0], [42])

@@ -176,11 +176,11 @@ def test_a_bad_loss_is_never_saved(train, monkeypatch):
 def test_out_of_memory_goes_on_with_smaller_micro_batches(train, monkeypatch, capsys):
     forward, widest = TextModel.forward, []
 
-    def small(self, input_ids, attention_mask=None):
+    def small(self, input_ids, attention_mask=None, *rest):
         if self.training and len(input_ids) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
         widest.append(len(input_ids))
-        return forward(self, input_ids, attention_mask)
+        return forward(self, input_ids, attention_mask, *rest)
 
     plain = train("plain", dropout=0.0)[0]
     monkeypatch.setattr(TextModel, "forward", small)
@@ -194,7 +194,7 @@ def test_out_of_memory_goes_on_with_smaller_micro_batches(train, monkeypatch, ca
 
 
 def test_out_of_memory_with_one_row_says_what_to_do(train, monkeypatch):
-    def never(self, input_ids, attention_mask=None):
+    def never(self, *batch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(TextModel, "forward", never)

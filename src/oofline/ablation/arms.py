@@ -13,6 +13,7 @@ from oofline.sources import check_value, nearest, read_toml
 SAME_IN_ALL = RUNTIME_FIELDS | {
     "comp", "exp", "task", "metric", "id_col", "target_col", "group_col", "time_col", "encoding",
     "submission_asks", "n_folds", "fold_scheme", "fold_seed", "fold_bins", "near_duplicates",
+    "pair_groups",
 }  # fmt: skip
 """Settings that no arm may change: arms share rows, folds, metric and machine."""
 

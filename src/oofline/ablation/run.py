@@ -79,7 +79,7 @@ class Ablation:
             if (paths.experiment(arm.cfg.exp) / "inputs.json").exists():
                 hashes = inputs_of(arm.cfg, paths, self.competition)
                 check_inputs(paths.experiment(arm.cfg.exp), hashes)
-        groups = self.folds.groups if cfg.group_col else None
+        groups = self.folds.groups if self.competition.group_col else None
         self.rows = Rows(
             self.competition.task, self.competition.y, self.folds.fold, groups,
             cfg.bootstrap_samples,

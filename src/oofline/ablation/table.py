@@ -20,7 +20,8 @@ def frame_of(entries: list[Entry]) -> pd.DataFrame:
 
     Columns: arm, settings, score, lo, hi, diff, diff_lo, diff_hi, verdict, p, rows_needed,
     seeds_needed, seed_sd, seed_min, seed_max, diff_seed_sd, units, failed, at_chance, minutes,
-    time_ratio, memory_mb, memory_ratio, alive, why_failed. The base's own differences are nan, its
+    time_ratio, memory_mb, memory_ratio, alive, why_failed, and "score/<target>" where there are
+    several (means over units). The base's own differences are nan, its
     verdict "base"; an arm without a unit that the base finished too has the verdict "failed".
     """
     return pd.DataFrame([_row(entry, entries[0]) for entry in entries])
@@ -43,7 +44,15 @@ def _row(entry: Entry, base: Entry) -> dict[str, Any]:
         "memory_mb": float(np.mean(memory)) if memory else NAN,
         "memory_ratio": entry.ratio(base, "peak_memory_mb"),
         "alive": alive(entry), "why_failed": "; ".join(dict.fromkeys(entry.failures)),
+        **_by_target(entry),
     }  # fmt: skip
+
+
+def _by_target(entry: Entry) -> dict[str, float]:
+    """Score of every target, mean over the finished units; {} where there is one target."""
+    units = [scores.get("target_scores") or {} for scores in entry.scores.values()]
+    found = pd.DataFrame(units, dtype=np.float64).mean()
+    return {f"score/{name}": float(value) for name, value in found.items()}
 
 
 def _compared(found: Contrast, is_base: bool) -> dict[str, Any]:
@@ -104,12 +113,15 @@ def shown(frame: pd.DataFrame, for_terminal: bool = False) -> pd.DataFrame:
     columns = _PRINTED if for_terminal else _SHOWN
     rows_needed = frame["rows_needed"].map(_rounded, na_action="ignore")
     frame = frame.assign(rows_needed=rows_needed)
-    return pd.DataFrame(
-        {
-            title: [_fill(template, row) for _, row in frame.iterrows()]
-            for title, template in columns
-        }
-    )
+    cells = {
+        title: [_fill(template, row) for _, row in frame.iterrows()] for title, template in columns
+    }
+    targets = [name for name in map(str, frame.columns) if name.startswith("score/")]
+    for name in [] if for_terminal else targets:
+        cells[name.removeprefix("score/")] = [
+            "" if np.isnan(value) else f"{value:.4f}" for value in frame[name]
+        ]
+    return pd.DataFrame(cells)
 
 
 def _rounded(count: float) -> str:

@@ -140,7 +140,13 @@ def chance_score(task: Task, y_train: np.ndarray, y_valid: np.ndarray) -> float:
     constant does not have (a correlation) counts as 0.
     """
     metric = get_metric(task.metric, task.kind)
-    if task.kind == "regression":
+    if task.truth == "labels":
+        shares = y_train.mean(axis=0)
+        constants = [shares, np.ones(len(shares)), np.zeros(len(shares))]
+        constants = constants[1:] if metric.needs == "label" else constants[:1]
+    elif task.kind == "ordinal":
+        constants = [np.array([float(step)]) for step in range(len(task.labels))]
+    elif task.truth == "values":
         constants = [y_train.reshape(len(y_train), -1).mean(axis=0)]
     elif metric.needs == "label":
         constants = [np.array([0.0]), np.array([1.0])]

@@ -4,17 +4,16 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2_contingency, ks_2samp
 
 from oofline.data.competition import Competition
 from oofline.data.duplicates import exact_groups, normalise
+from oofline.data.fold_drift import add_drift, fold_name, fold_numbers
 from oofline.data.markdown import Report, shorten, table
+from oofline.data.pairs import crossing
 from oofline.data.splits import Folds
 
 EXAMPLES = 5
 """Examples shown of each finding."""
-DRIFT_P = 0.01
-"""p-values below this are called drift."""
 
 
 def audit_report(
@@ -31,24 +30,25 @@ def audit_report(
         The text of folds.md, and the lines to print (one finding each).
     """
     report = Report()
-    normalised = [normalise(text) for text in competition.train_texts]
+    normalised = [normalise(text) for text in competition.train_keys]
     exact = exact_groups(normalised)
     report.add(f"# Folds of {competition.name}")
     _rows(report, competition, folds)
     _exact_duplicates(report, competition, exact)
     _near_duplicates(report, competition, folds, exact, duplicates)
+    _shared_sentences(report, competition, folds)
     _conflicts(report, competition, exact)
     _in_test(report, competition, normalised)
-    _drift(report, competition, folds)
+    add_drift(report, competition, folds)
     _lengths(report, competition, folds)
     return "\n".join(report.markdown), report.summary
 
 
 def _rows(report: Report, competition: Competition, folds: Folds) -> None:
     report.finding(f"{folds.n_folds} folds, scheme {folds.scheme} ({folds.reason})")
-    sizes = {k: len(folds.valid_rows(k)) for k in _fold_numbers(folds)}
+    sizes = {k: len(folds.valid_rows(k)) for k in fold_numbers(folds)}
     body = (
-        (_fold_name(k), size, len(folds.train_rows(k)) if k >= 0 else "")
+        (fold_name(k), size, len(folds.train_rows(k)) if k >= 0 else "")
         for k, size in sizes.items()
     )
     report.add(*table(("fold", "validated rows", "training rows"), body))
@@ -62,7 +62,7 @@ def _rows(report: Report, competition: Competition, folds: Folds) -> None:
 
 def _exact_duplicates(report: Report, competition: Competition, exact: np.ndarray) -> None:
     report.add("## Equal texts in train")
-    raw = _repeats(exact_groups(competition.train_texts))
+    raw = _repeats(exact_groups(competition.train_keys))
     same = _repeats(exact)
     report.finding(
         f"equal texts: {raw[1]} rows repeat an earlier text letter by letter ({raw[0]} texts), "
@@ -99,25 +99,44 @@ def _near_duplicates(
 def _conflicts(report: Report, competition: Competition, exact: np.ndarray) -> None:
     """Equal texts with different labels, or the spread of their target values."""
     report.add("## Equal texts with different targets")
-    y = competition.y if competition.y.ndim == 1 else competition.y[:, 0]
-    spread = pd.Series(y).groupby(exact).agg(["min", "max", "size"])
-    differing = spread[spread["max"] > spread["min"]]
-    raw = pd.Series(y).groupby(exact_groups(competition.train_texts)).nunique()
+    spread = _spread(competition.y, exact)
+    differing = spread[spread > 0]
+    raw = _spread(competition.y, exact_groups(competition.train_keys))
+    rows = int(np.isin(exact, differing.index).sum())
     line = (
-        f"conflicting targets: {int((raw > 1).sum())} texts equal letter by letter, "
-        f"{len(differing)} after normalisation ({int(differing['size'].sum())} rows)"
+        f"conflicting targets: {int((raw > 0).sum())} texts equal letter by letter, "
+        f"{len(differing)} after normalisation ({rows} rows)"
     )
-    if competition.task.kind == "regression" and len(differing):
-        line += f"; largest spread {(differing['max'] - differing['min']).max():.4g}"
+    if competition.task.truth == "values" and len(differing):
+        line += f"; largest spread {differing.max():.4g}"
     report.finding(line)
-    wide = (differing["max"] - differing["min"]).nlargest(EXAMPLES).index
+    wide = differing.nlargest(EXAMPLES).index
     _examples(report, competition, (np.flatnonzero(exact == group) for group in wide))
+
+
+def _spread(y: np.ndarray, groups: np.ndarray) -> pd.Series:
+    """Largest difference within each group, of the target that differs most."""
+    by_group = pd.DataFrame(y.reshape(len(y), -1)).groupby(groups)
+    return (by_group.max() - by_group.min()).max(axis=1)
+
+
+def _shared_sentences(report: Report, competition: Competition, folds: Folds) -> None:
+    """Texts of pairs that are trained on in one pair and validated in another."""
+    if not competition.train_pairs:
+        return
+    report.add("## Texts that stand in several pairs")
+    count, n_texts, rows = crossing(competition.train_pairs, folds.fold)
+    advice = "; pair_groups = true keeps their pairs in one fold" if count else ""
+    report.finding(
+        f"texts of pairs in more than one fold: {count} of {n_texts} different texts, in {rows} "
+        f"rows{advice}"
+    )
 
 
 def _in_test(report: Report, competition: Competition, normalised: list[str]) -> None:
     report.add("## Texts that stand in test as well")
-    test = [normalise(text) for text in competition.test_texts]
-    raw_train, raw_test = _shared(competition.train_texts, competition.test_texts)
+    test = [normalise(text) for text in competition.test_keys]
+    raw_train, raw_test = _shared(competition.train_keys, competition.test_keys)
     same_train, same_test = _shared(normalised, test)
     report.finding(
         f"train and test share texts: {len(raw_train)} train and {len(raw_test)} test rows "
@@ -135,69 +154,19 @@ def _in_test(report: Report, competition: Competition, normalised: list[str]) ->
         cells = (competition.train_ids[row], _target(competition, row))
         ids = ", ".join(partners[text][:3]) + (", ..." if len(partners[text]) > 3 else "")
         body.append((*cells, ids, shorten(competition.train_texts[row])))
-    report.add(*table(("train id", competition.task.targets[0], "test ids", "text"), body))
-
-
-def _drift(report: Report, competition: Competition, folds: Folds) -> None:
-    report.add("## Target by fold")
-    if competition.task.kind == "regression":
-        _value_drift(report, competition.y[:, 0], folds)
-    else:
-        _class_drift(report, competition, folds)
-
-
-def _class_drift(report: Report, competition: Competition, folds: Folds) -> None:
-    labels = competition.task.labels
-    numbers = _fold_numbers(folds)
-    counts = np.array(
-        [np.bincount(competition.y[folds.fold == k], minlength=len(labels)) for k in numbers]
-    )
-    p = chi2_contingency(counts).pvalue
-    _say_drift(report, f"class shares across folds: chi-squared p = {p:.3g}", p)
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    body = (
-        (_fold_name(k), *(f"{share:.2%}" for share in row))
-        for k, row in zip(numbers, shares, strict=True)
-    )
-    report.add(*table(("fold", *labels), body))
-
-
-def _value_drift(report: Report, y: np.ndarray, folds: Folds) -> None:
-    body, p_values = [], []
-    for k in _fold_numbers(folds):
-        inside, outside = y[folds.fold == k], y[folds.fold != k]
-        p_values.append(ks_2samp(inside, outside, method="asymp").pvalue)
-        row = (len(inside), inside.mean(), inside.std(), p_values[-1])
-        body.append((_fold_name(k), row[0], *(f"{value:.4g}" for value in row[1:])))
-    p = min(1.0, min(p_values) * len(p_values))
-    text = f"target across folds: smallest Kolmogorov-Smirnov p = {p:.3g} (Bonferroni)"
-    _say_drift(report, text, p)
-    report.add(*table(("fold", "rows", "mean", "std", "KS p against the rest"), body))
-
-
-def _say_drift(report: Report, text: str, p: float) -> None:
-    verdict = "DRIFT: folds differ" if p < DRIFT_P else "no drift shown"
-    report.finding(f"{text}, {verdict}")
+    report.add(*table(("train id", _target_name(competition), "test ids", "text"), body))
 
 
 def _lengths(report: Report, competition: Competition, folds: Folds) -> None:
     report.add("## Text length in characters")
     train = np.array([len(text) for text in competition.train_texts])
     test = np.array([len(text) for text in competition.test_texts])
-    named = [(_fold_name(k), train[folds.fold == k]) for k in _fold_numbers(folds)]
+    named = [(fold_name(k), train[folds.fold == k]) for k in fold_numbers(folds)]
     body = []
     for name, lengths in [*named, ("train", train), ("test", test)]:
         quantiles = np.quantile(lengths, [0, 0.05, 0.5, 0.95, 1])
         body.append((name, *(f"{value:.0f}" for value in quantiles)))
     report.add(*table(("fold", "shortest", "5 %", "median", "95 %", "longest"), body))
-
-
-def _fold_numbers(folds: Folds) -> list[int]:
-    return [int(k) for k in np.unique(folds.fold)]
-
-
-def _fold_name(fold: int) -> str:
-    return str(fold) if fold >= 0 else "only trained on"
 
 
 def _repeats(groups: np.ndarray) -> tuple[int, int]:
@@ -237,10 +206,17 @@ def _examples(report: Report, competition: Competition, groups: Iterable[Iterabl
             body.append((competition.train_ids[row], _target(competition, row), len(shown),
                          shorten(competition.train_texts[row])))  # fmt: skip
     if body:
-        report.add(*table(("id", competition.task.targets[0], "rows", "text"), body))
+        report.add(*table(("id", _target_name(competition), "rows", "text"), body))
+
+
+def _target_name(competition: Competition) -> str:
+    return "targets" if competition.task.several else competition.task.targets[0]
 
 
 def _target(competition: Competition, row: int) -> str:
-    if competition.task.kind == "regression":
-        return f"{competition.y[row, 0]:.4g}"
-    return competition.task.labels[competition.y[row]]
+    task, y = competition.task, competition.y[row]
+    if task.truth == "class":
+        return task.labels[y]
+    if task.truth == "labels":
+        return ", ".join(n for n, there in zip(task.outputs, y, strict=True) if there) or "none"
+    return ", ".join(f"{value:.4g}" for value in y)

@@ -1,5 +1,7 @@
 """Which rows stand together in a batch, and how they are padded."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -38,53 +40,121 @@ def shuffled_batches(
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def sorted_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Batches for prediction, longest rows first: the peak of memory comes at once."""
-    order = np.argsort(-lengths, kind="stable")
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+def sorted_batches(
+    lengths: np.ndarray, batch_size: int, windows: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """Batches for prediction, longest rows first: the peak of memory comes at once.
+
+    Args:
+        lengths: (n,) tokens per row.
+        batch_size: inputs per batch: rows, or with ``windows`` their windows (one row at least).
+        windows: (n,) windows per row.
+    """
+    return split_by_inputs(np.argsort(-lengths, kind="stable"), windows, batch_size)
 
 
-def padding_waste(lengths: np.ndarray, batches: list[np.ndarray]) -> float:
-    """Share of padding tokens among all tokens computed, 0..1."""
-    computed = sum(int(lengths[rows].max()) * len(rows) for rows in batches)
+def split_by_inputs(rows: np.ndarray, windows: np.ndarray | None, most: int) -> list[np.ndarray]:
+    """Cut rows, in their order, into parts of at most ``most`` inputs, and at least one row.
+
+    Args:
+        rows: (m,) row indices.
+        windows: (n,) windows of every row; None = 1 each.
+        most: inputs per forward pass.
+    """
+    if windows is None or (windows[rows] == 1).all():
+        return [rows[i : i + most] for i in range(0, len(rows), most)]
+    parts: list[list[int]] = []
+    room = 0
+    for row, count in zip(rows.tolist(), windows[rows].tolist(), strict=True):
+        if not parts or count > room:
+            parts.append([])
+            room = most
+        parts[-1].append(row)
+        room -= count
+    return [np.array(part, dtype=np.int64) for part in parts]
+
+
+def padding_waste(
+    lengths: np.ndarray, batches: list[np.ndarray], max_len: int | None = None
+) -> float:
+    """Share of padding tokens among all tokens computed, 0..1.
+
+    Args:
+        lengths: (n,) tokens per row.
+        batches: arrays of row indices.
+        max_len: rows longer than this are windows of this length.
+    """
+    limit = int(lengths.max(initial=1)) if max_len is None else max_len
+    windows = np.maximum(1, -(-lengths // limit))
+    computed = sum(
+        min(limit, int(lengths[rows].max())) * int(windows[rows].sum()) for rows in batches
+    )
     return 1.0 - float(lengths.sum()) / computed if computed else 0.0
 
 
-def padding_report(lengths: np.ndarray, batch_size: int, seed: int = 0) -> str:
+def padding_report(
+    lengths: np.ndarray, batch_size: int, seed: int = 0, max_len: int | None = None
+) -> str:
     """One sentence: how many of the computed tokens are padding, with and without bucketing."""
-    ours = padding_waste(lengths, shuffled_batches(lengths, batch_size, seed, 0))
+    ours = padding_waste(lengths, shuffled_batches(lengths, batch_size, seed, 0), max_len)
     order = np.random.default_rng(seed).permutation(len(lengths))
     plain = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     return (
         f"batches of {batch_size}: {ours:.1%} of the tokens are padding "
-        f"({padding_waste(lengths, plain):.1%} without bucketing by length)"
+        f"({padding_waste(lengths, plain, max_len):.1%} without bucketing by length)"
     )
 
 
-def collate(
-    tokens: Tokens, rows: np.ndarray, device: torch.device, multiple: int = 1
-) -> tuple[Tensor, Tensor | None]:
-    """Pad rows to the longest of the batch.
+class Batch(NamedTuple):
+    """What the model reads, W inputs of B rows; W = B unless rows have several windows.
+
+    Attributes:
+        input_ids: (W, L) int64.
+        attention_mask: (W, L) int64, or None when no position is padding: attention without a
+            mask is faster.
+        token_type_ids: (W, L) int64, 1 on the second text of a pair; None without pairs.
+        windows: (B,) int64 windows of each row, one row after the other; None = one each.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor | None = None
+    token_type_ids: Tensor | None = None
+    windows: Tensor | None = None
+
+    def repeat(self, copies: int) -> "Batch":
+        """The batch ``copies`` times, one copy after the other."""
+        mask, types = (None if t is None else t.repeat(copies, 1) for t in self[1:3])
+        windows = None if self.windows is None else self.windows.repeat(copies)
+        return Batch(self.input_ids.repeat(copies, 1), mask, types, windows)
+
+
+def collate(tokens: Tokens, rows: np.ndarray, device: torch.device, multiple: int = 1) -> Batch:
+    """Pad rows, or their windows, to the longest of the batch.
 
     Args:
         tokens: the token cache.
         rows: (B,) row indices.
         device: where the tensors go; a copy to a GPU does not wait.
         multiple: the padded length is rounded up to this (8 suits tensor cores).
-
-    Returns:
-        ``input_ids`` (B, L) int64 and ``attention_mask`` (B, L) int64, or None in place of the
-        mask when no position is padding: attention without a mask is faster.
     """
-    lengths = tokens.lengths[rows]
+    inputs, counts = [tokens[row] for row in rows], None
+    if int(tokens.lengths[rows].max()) > tokens.max_len:
+        step = tokens.max_len
+        counts = tokens.n_windows[rows]
+        inputs = [ids[i : i + step] for ids in inputs for i in range(0, len(ids), step)]
+    lengths = np.array([len(ids) for ids in inputs])
     longest = -(-int(lengths.max()) // multiple) * multiple
-    ids = np.full((len(rows), longest), tokens.pad_id, dtype=np.int64)
-    for i, row in enumerate(rows):
-        ids[i, : lengths[i]] = tokens[row]
-    mask = None
-    if int(lengths.min()) < longest:
-        mask = (np.arange(longest) < lengths[:, None]).astype(np.int64)
-    return _to(ids, device), None if mask is None else _to(mask, device)
+    table = np.full((len(inputs), longest), tokens.pad_id, dtype=np.int64)
+    for i, ids in enumerate(inputs):
+        table[i, : lengths[i]] = ids
+    positions = np.arange(longest)
+    inside = positions < lengths[:, None]
+    mask = inside.astype(np.int64) if int(lengths.min()) < longest else None
+    types = None
+    if tokens.first is not None:
+        types = (inside & (positions >= tokens.first[rows][:, None])).astype(np.int64)
+    given = [None if array is None else _to(array, device) for array in (mask, types, counts)]
+    return Batch(_to(table, device), given[0], given[1], given[2])
 
 
 def _to(array: np.ndarray, device: torch.device) -> Tensor:

@@ -1,11 +1,13 @@
 """A competition, read and checked."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from oofline.config import CFG
+from oofline.data.groups import find_groups
+from oofline.data.pairs import Pair, key
 from oofline.data.reading import find_table, read_table
 from oofline.data.targets import read_target
 from oofline.data.texts import Texts, build_texts, require_column
@@ -28,11 +30,16 @@ class Competition:
         text_description: where the texts come from.
         train_ids: (n,) str.
         test_ids: (n_test,) str.
-        train_texts: n texts.
+        train_texts: n texts, as they are shown.
         test_texts: n_test texts.
-        y: (n,) int64 class indices, or (n, 1) float64 values for regression.
+        y: (n,) int64 class indices, (n, T) int64 labels of 0 and 1, or (n, T) float64 values.
         train_sha256: of the train file's bytes.
         notes: lines to print: what was found and what was decided.
+        group_col: column whose rows stay in one fold, set or found; "" = none.
+        train_pairs: n sentence pairs; empty where rows are single texts.
+        test_pairs: n_test sentence pairs.
+        symmetric: whether the order within a pair means nothing.
+        text_columns: columns that the texts are made of.
     """
 
     name: str
@@ -49,6 +56,34 @@ class Competition:
     y: np.ndarray
     train_sha256: str
     notes: list[str]
+    group_col: str = ""
+    train_pairs: list[Pair] = field(default_factory=list)
+    test_pairs: list[Pair] = field(default_factory=list)
+    symmetric: bool = False
+    text_columns: tuple[str, ...] = ()
+
+    @property
+    def train_rows(self) -> list[str] | list[Pair]:
+        """What a model reads of the training rows: n pairs, or n texts."""
+        return self.train_pairs or self.train_texts
+
+    @property
+    def test_rows(self) -> list[str] | list[Pair]:
+        """The same of the test rows."""
+        return self.test_pairs or self.test_texts
+
+    @property
+    def train_keys(self) -> list[str]:
+        """What equal and near-equal training rows are told by, n texts."""
+        return self._keys(self.train_pairs, self.train_texts)
+
+    @property
+    def test_keys(self) -> list[str]:
+        """The same of the test rows."""
+        return self._keys(self.test_pairs, self.test_texts)
+
+    def _keys(self, pairs: list[Pair], texts: list[str]) -> list[str]:
+        return [key(pair, self.symmetric) for pair in pairs] if pairs else texts
 
 
 def read_competition(cfg: CFG, paths: Paths) -> Competition:
@@ -66,12 +101,13 @@ def read_competition(cfg: CFG, paths: Paths) -> Competition:
     )
     id_col = _id_column(cfg, train, test, sample)
     _check_ids(id_col, train, test, sample)
-    for field in ("group_col", "time_col"):
-        if getattr(cfg, field):
-            require_column(getattr(cfg, field), train, field, "train")
+    if cfg.time_col:
+        require_column(cfg.time_col, train, "time_col", "train")
     target = read_target(cfg, train, test, sample, id_col)
     reserved = (id_col, *target.task.targets, cfg.group_col, cfg.time_col)
     texts = build_texts(cfg, train, test, reserved)
+    group_col, group_notes = find_groups(cfg, train, test, (*reserved, *texts.columns))
+    reserved = (*reserved, group_col)
     rows = f"{len(train)} training rows, {len(test)} test rows; id column {id_col}"
     text_notes = _text_notes(texts, train, test, reserved)
     return Competition(
@@ -88,7 +124,12 @@ def read_competition(cfg: CFG, paths: Paths) -> Competition:
         test_texts=texts.test,
         y=target.y,
         train_sha256=sha256_of(find_table(paths.input, "train")),
-        notes=[rows, *target.notes, *text_notes],
+        notes=[rows, *target.notes, *text_notes, *group_notes],
+        group_col=group_col,
+        train_pairs=texts.train_pairs,
+        test_pairs=texts.test_pairs,
+        symmetric=cfg.pair_swap != "off",
+        text_columns=texts.columns,
     )
 
 
@@ -147,7 +188,10 @@ def _text_notes(
     texts: Texts, train: pd.DataFrame, test: pd.DataFrame, reserved: tuple[str, ...]
 ) -> list[str]:
     notes = [f"text: {texts.description}"]
-    empty = [sum(not text.strip() for text in side) for side in (texts.train, texts.test)]
+    sides: tuple[list, list] = texts.train_pairs, texts.test_pairs
+    if not texts.train_pairs:
+        sides = [(text,) for text in texts.train], [(text,) for text in texts.test]
+    empty = [sum(not all(text.strip() for text in row) for row in side) for side in sides]
     if any(empty):
         notes.append(f"empty texts: {empty[0]} in train, {empty[1]} in test")
     left = [str(c) for c in train.columns if c not in {*reserved, *texts.columns}]

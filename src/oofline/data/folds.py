@@ -10,6 +10,7 @@ from oofline.config import CFG
 from oofline.data.audit import audit_report
 from oofline.data.competition import Competition
 from oofline.data.duplicates import duplicate_groups
+from oofline.data.pairs import with_shared_sentences
 from oofline.data.reading import read_table
 from oofline.data.splits import Folds, choose_scheme, make_folds
 from oofline.errors import ConfigError, DataError
@@ -34,7 +35,9 @@ def ensure_folds(cfg: CFG, paths: Paths, competition: Competition) -> tuple[Fold
     """
     if paths.folds.exists():
         return _read(cfg, paths, competition), False
-    duplicates = duplicate_groups(competition.train_texts, cfg.near_duplicates)
+    duplicates = duplicate_groups(competition.train_keys, cfg.near_duplicates)
+    if cfg.pair_groups and competition.train_pairs:
+        duplicates = with_shared_sentences(competition.train_pairs, duplicates)
     folds = make_folds(cfg, competition, duplicates)
     report, summary = audit_report(competition, folds, duplicates)
     folds = replace(folds, summary=summary)
@@ -52,7 +55,7 @@ def _write(cfg: CFG, paths: Paths, competition: Competition, folds: Folds, repor
         {
             "scheme": folds.scheme,
             "reason": folds.reason,
-            "settings": _settings(cfg, folds.scheme),
+            "settings": _settings(cfg, competition, folds.scheme),
             "train_sha256": competition.train_sha256,
             "rows": len(folds.ids),
             "rows_per_fold": counts,
@@ -66,18 +69,21 @@ def _write(cfg: CFG, paths: Paths, competition: Competition, folds: Folds, repor
         pd.DataFrame({"id": folds.ids, "fold": folds.fold}).to_csv(temporary, index=False)
 
 
-def _settings(cfg: CFG, scheme: str) -> dict[str, Any]:
+def _settings(cfg: CFG, competition: Competition, scheme: str) -> dict[str, Any]:
     """The settings that shape these folds; what the scheme does not read may differ."""
     settings: dict[str, Any] = {
         "fold_scheme": scheme,
         "n_folds": cfg.n_folds,
         "near_duplicates": cfg.near_duplicates,
-        "group_col": cfg.group_col,
+        "group_col": competition.group_col,
     }
+    if cfg.pair_groups:
+        settings["pair_groups"] = True
     if scheme == "time":
         return settings | {"time_col": cfg.time_col}
     settings["fold_seed"] = cfg.fold_seed
-    return settings | ({"fold_bins": cfg.fold_bins} if scheme == "binned" else {})
+    binned = scheme in ("binned", "multilabel-stratified") and competition.task.truth == "values"
+    return settings | ({"fold_bins": cfg.fold_bins} if binned else {})
 
 
 def _read(cfg: CFG, paths: Paths, competition: Competition) -> Folds:
@@ -114,7 +120,7 @@ def _remake(paths: Paths) -> str:
 
 
 def _check_settings(cfg: CFG, paths: Paths, competition: Competition, made: dict[str, Any]) -> None:
-    now = _settings(cfg, choose_scheme(cfg, competition)[0])
+    now = _settings(cfg, competition, choose_scheme(cfg, competition)[0])
     different = [
         f"{name} was {made.get(name)!r}, is {now.get(name)!r}"
         for name in {**made, **now}

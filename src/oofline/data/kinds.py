@@ -9,8 +9,8 @@ from oofline.results import Asks, Kind
 
 MAX_CLASSES = 50
 """More distinct whole numbers than this are a regression target."""
-SUPPORTED = ("binary", "multiclass", "regression")
-"""Kinds of task that CFG may set."""
+ONE_TARGET = ("binary", "multiclass", "regression", "ordinal")
+"""Kinds of task with one target column."""
 VALUE_METRICS = frozenset({"rmse", "mae", "mse", "r2", "pearson", "spearman", "mcrmse"})
 """Metrics of values: one of these set makes a numeric target a regression target."""
 
@@ -18,7 +18,12 @@ _MISSING = {"", "nan", "na", "n/a", "null", "none", "inf", "-inf", "+inf", "infi
 
 
 def refuse_missing(
-    texts: pd.Series, numbers: np.ndarray, ids: pd.Series, target: str, cfg: CFG
+    texts: pd.Series,
+    numbers: np.ndarray,
+    ids: pd.Series,
+    target: str,
+    cfg: CFG,
+    numeric: bool = False,
 ) -> None:
     """Refuse empty cells always, NaN and infinity where the other values are numbers.
 
@@ -28,13 +33,15 @@ def refuse_missing(
         ids: (n,) ids, for the message.
         target: name of the column.
         cfg: gives task.
+        numeric: only numbers will do, whatever ``cfg.task`` is.
 
     Raises:
         DataError: naming the first rows.
     """
     finite = np.isfinite(numbers)
-    numeric = finite.any() and texts[~finite].str.casefold().isin(_MISSING).all()
-    bad = ~finite if numeric or cfg.task == "regression" else (texts == "").to_numpy()
+    numeric |= cfg.task in ("regression", "ordinal")
+    numeric |= finite.any() and texts[~finite].str.casefold().isin(_MISSING).all()
+    bad = ~finite if numeric else (texts == "").to_numpy()
     if bad.any():
         some = zip(ids[bad].iloc[:3], texts[bad].iloc[:3], strict=True)
         examples = ", ".join(f"{row_id} ({text or 'empty'})" for row_id, text in some)
@@ -69,10 +76,17 @@ def decide_kind(
         raise ConfigError(f'task = "binary", but {target} has {n_distinct} distinct values')
     if cfg.task == "multiclass" and n_distinct > len(texts) / 2:
         raise ConfigError(f'task = "multiclass", but {target} has {n_distinct} distinct values')
-    if cfg.task in SUPPORTED:
+    if cfg.task == "ordinal" and not (whole and n_distinct <= MAX_CLASSES):
+        raise ConfigError(
+            f'task = "ordinal" needs up to {MAX_CLASSES} whole numbers, but {target} has '
+            f'{n_distinct} distinct values: use "regression", or round them'
+        )
+    if cfg.task in ONE_TARGET:
         return cfg.task, "task is set"  # type: ignore[return-value]
     if numbers is not None and cfg.metric in VALUE_METRICS:
         return "regression", f"metric {cfg.metric} scores values"
+    if whole and cfg.metric == "qwk" and 2 < n_distinct <= MAX_CLASSES:
+        return "ordinal", "metric qwk scores steps of a scale"
     if n_distinct == 2:
         return "binary", f"{target} has two values"
     if numbers is not None and not whole:
@@ -86,7 +100,7 @@ def decide_kind(
             f'train: target "{target}" has {n_distinct} distinct texts in {len(texts)} rows: '
             "that is neither a class nor a number; check sample_submission's columns"
         )
-    note = '; read as unordered, set task = "regression" if their order matters'
+    note = '; read as unordered, set task = "ordinal" or "regression" if their order matters'
     return "multiclass", f"{target} has {n_distinct} values" + (note if whole else "")
 
 

@@ -2,9 +2,11 @@
 
 import warnings
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
@@ -12,7 +14,9 @@ from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, Str
 from oofline.config import CFG
 from oofline.data.competition import Competition
 from oofline.data.duplicates import exact_groups
+from oofline.data.times import time_blocks
 from oofline.errors import ConfigError, DataError
+from oofline.tasks import KINDS
 
 STRATIFIED = ("stratified", "stratified-group")
 """Schemes that need every class in every fold."""
@@ -63,8 +67,8 @@ def make_folds(cfg: CFG, competition: Competition, groups: np.ndarray) -> Folds:
     share a duplicate are merged, in every scheme; an empty group cell is a group of its own.
 
     Args:
-        cfg: gives fold_scheme, n_folds, fold_seed, fold_bins, group_col and time_col.
-        competition: n training rows.
+        cfg: gives fold_scheme, n_folds, fold_seed, fold_bins and time_col.
+        competition: n training rows, and their group_col.
         groups: (n,) int64 duplicate groups, see `oofline.data.duplicates.duplicate_groups`.
 
     Raises:
@@ -73,10 +77,10 @@ def make_folds(cfg: CFG, competition: Competition, groups: np.ndarray) -> Folds:
     """
     scheme, reason = choose_scheme(cfg, competition)
     if scheme == "time":
-        fold = _time_blocks(cfg, competition)
+        fold = time_blocks(cfg, competition)
     else:
-        if cfg.group_col:
-            groups = _merged(groups, competition.train[cfg.group_col].tolist())
+        if competition.group_col:
+            groups = _merged(groups, competition.train[competition.group_col].tolist())
         fold = _split(cfg, competition, scheme, groups)
     return Folds(competition.train_ids, fold, scheme, reason, groups)
 
@@ -87,34 +91,64 @@ def choose_scheme(cfg: CFG, competition: Competition) -> tuple[str, str]:
     Raises:
         ConfigError: the scheme does not fit the task.
     """
-    classes = competition.task.kind != "regression"
+    task, group_col = competition.task, competition.group_col
+    facts = KINDS[task.kind]
     if cfg.fold_scheme != "auto":
-        if cfg.fold_scheme in STRATIFIED and not classes:
-            other = "group" if cfg.fold_scheme == "stratified-group" else "binned"
-            raise ConfigError(
-                f'fold_scheme = "{cfg.fold_scheme}" needs classes, but the task is regression: '
-                f'use "{other}"'
-            )
-        if cfg.fold_scheme == "binned" and classes:
-            raise ConfigError('fold_scheme = "binned" is for regression: use "stratified"')
-        if cfg.fold_scheme == "time" and cfg.group_col:
-            raise ConfigError('fold_scheme = "time" cannot keep group_col together: leave one out')
+        _refuse_scheme(cfg.fold_scheme, competition)
         return cfg.fold_scheme, "fold_scheme is set"
-    if cfg.group_col:
-        kept = f"group_col keeps rows of one {cfg.group_col} together"
-        if classes:
-            return "stratified-group", f"{kept}, and the {competition.task.kind} task its classes"
-        return "group", kept
-    if classes:
-        return "stratified", f"{competition.task.kind} task: every fold has the same class shares"
-    return "binned", f"regression: every fold has the same shares of {cfg.fold_bins} target bins"
+    if group_col:
+        kept = f"group_col keeps rows of one {group_col} together"
+        if facts.truth != "class":
+            return facts.grouped_folds, kept
+        if rare := _rare_classes(cfg, competition):
+            return "group", f"{kept}; fewer of them than folds have class {rare}"
+        return facts.grouped_folds, f"{kept}, and the {task.kind} task its classes"
+    same = {
+        "stratified": "class shares",
+        "binned": f"shares of {cfg.fold_bins} target bins",
+        "multilabel-stratified": "shares of positives of every label"
+        if facts.truth == "labels"
+        else f"shares of {cfg.fold_bins} bins of every target",
+    }
+    return facts.folds, f"{task.kind}: every fold has the same {same[facts.folds]}"
+
+
+def _rare_classes(cfg: CFG, competition: Competition) -> str:
+    """Classes that too few groups have for a share in every fold, "" for none."""
+    groups = exact_groups(competition.train[competition.group_col].tolist())
+    counts = pd.Series(groups).groupby(competition.y).nunique()
+    rare = counts.index[counts < cfg.n_folds]
+    return ", ".join(competition.task.labels[k] for k in rare)
+
+
+def _refuse_scheme(scheme: str, competition: Competition) -> None:
+    """A scheme that was set must fit the task (ConfigError)."""
+    kind, facts = competition.task.kind, KINDS[competition.task.kind]
+    if scheme in STRATIFIED and facts.truth != "class":
+        other = facts.grouped_folds if scheme == "stratified-group" else facts.folds
+        raise ConfigError(
+            f'fold_scheme = "{scheme}" needs classes, but the task is {kind}: use "{other}"'
+        )
+    if scheme == "binned" and kind != "regression":
+        raise ConfigError(
+            f'fold_scheme = "binned" is for regression, but the task is {kind}: use "{facts.folds}"'
+        )
+    if scheme == "multilabel-stratified" and (facts.folds != scheme or competition.group_col):
+        other = facts.grouped_folds if competition.group_col else facts.folds
+        why = "keeps no groups together" if competition.group_col else "is for several targets"
+        raise ConfigError(f'fold_scheme = "{scheme}" {why}: use "{other}"')
+    if scheme in ("group", "stratified-group") and not competition.group_col:
+        raise ConfigError(f'fold_scheme = "{scheme}" needs group_col')
+    if scheme == "time" and competition.group_col:
+        raise ConfigError('fold_scheme = "time" cannot keep group_col together: leave one out')
 
 
 def _split(cfg: CFG, competition: Competition, scheme: str, groups: np.ndarray) -> np.ndarray:
     """Split one row per group, or all rows by group where group_col makes groups uneven."""
+    grouped = bool(competition.group_col) or (cfg.pair_groups and scheme != "multilabel-stratified")
     _, first_row, group = np.unique(groups, return_index=True, return_inverse=True)
-    _require_enough(cfg, len(first_row), len(groups))
-    rows = np.arange(len(groups)) if cfg.group_col else first_row
+    _require_enough(cfg, competition, len(first_row))
+    rows = np.arange(len(groups)) if grouped else first_row
     strata = np.zeros(len(rows), dtype=np.int64)
     if scheme in STRATIFIED:
         strata = competition.y[rows]
@@ -122,28 +156,58 @@ def _split(cfg: CFG, competition: Competition, scheme: str, groups: np.ndarray) 
     elif scheme == "binned":
         n_bins = max(1, min(cfg.fold_bins, len(first_row) // cfg.n_folds))
         strata = _bins(competition.y[rows, 0], n_bins)
-    stratify = len(np.unique(strata)) > 1
-    kind = {
-        (False, False): KFold,
-        (True, False): StratifiedKFold,
-        (False, True): GroupKFold,
-        (True, True): StratifiedGroupKFold,
-    }[stratify, bool(cfg.group_col)]
-    splitter = kind(n_splits=cfg.n_folds, shuffle=True, random_state=cfg.fold_seed)
+    elif scheme == "multilabel-stratified":
+        strata = indicators(competition.y[rows], cfg.fold_bins, len(first_row) // cfg.n_folds)
     fold = np.full(len(rows), -1, dtype=np.int64)
+    splitter = _splitter(cfg, strata, grouped)
     with warnings.catch_warnings():  # bins may have fewer members than folds: harmless
         warnings.simplefilter("ignore", UserWarning)
         for k, (_, valid) in enumerate(splitter.split(rows, strata, group[rows])):
             fold[valid] = k
-    return fold if cfg.group_col else fold[group]
+    return fold if grouped else fold[group]
 
 
-def _require_enough(cfg: CFG, n_groups: int, n_rows: int) -> None:
+def _splitter(cfg: CFG, strata: np.ndarray, grouped: bool) -> Any:
+    """The library's splitter for strata (n,), or 0/1 indicators (n, m), with or without groups."""
+    if strata.ndim == 2:
+        kind: Any = MultilabelStratifiedKFold
+    else:
+        kind = {
+            (False, False): KFold,
+            (True, False): StratifiedKFold,
+            (False, True): GroupKFold,
+            (True, True): StratifiedGroupKFold,
+        }[len(np.unique(strata)) > 1, grouped]
+    return kind(n_splits=cfg.n_folds, shuffle=True, random_state=cfg.fold_seed)
+
+
+def indicators(y: np.ndarray, n_bins: int, most_bins: int) -> np.ndarray:
+    """What MultilabelStratifiedKFold balances: labels as they are, values as one-hot bins.
+
+    The splitter casts y to bool, so every score above 0 would be the same to it: raw values would
+    give folds that are not stratified at all.
+
+    Args:
+        y: (n, T) int64 of 0 and 1, or (n, T) float64 values.
+        n_bins: quantile bins of each target.
+        most_bins: as many as the rows allow.
+
+    Returns:
+        (n, T) or (n, sum of the targets' bins) bool.
+    """
+    if y.dtype.kind == "i":
+        return y.astype(bool)
+    bins = [_bins(column, max(1, min(n_bins, most_bins))) for column in y.T]
+    return np.column_stack([codes[:, None] == np.unique(codes) for codes in bins])
+
+
+def _require_enough(cfg: CFG, competition: Competition, n_groups: int) -> None:
     if n_groups < cfg.n_folds:
-        what = f'groups (by group_col = "{cfg.group_col}" and ' if cfg.group_col else "rows ("
+        by = competition.group_col
+        what = f'groups (by group_col = "{by}" and ' if by else "rows ("
         raise DataError(
-            f"{n_groups} {what}duplicates merged, of {n_rows} rows) cannot fill n_folds = "
-            f"{cfg.n_folds}: lower n_folds"
+            f"{n_groups} {what}duplicates merged, of {len(competition.y)} rows) cannot fill "
+            f"n_folds = {cfg.n_folds}: lower n_folds"
         )
 
 
@@ -156,7 +220,7 @@ def _require_members(
     counts = np.bincount(members, minlength=n_classes)
     rarest = int(counts.argmin())
     if counts[rarest] < cfg.n_folds:
-        unstratified = "group" if cfg.group_col else "kfold"
+        unstratified = "group" if competition.group_col else "kfold"
         raise DataError(
             f'class "{competition.task.labels[rarest]}" has {counts[rarest]} independent row(s) '
             f"(duplicates and groups counted once), fewer than n_folds = {cfg.n_folds}: lower "
@@ -177,30 +241,3 @@ def _merged(duplicates: np.ndarray, names: list[str]) -> np.ndarray:
     _, label = connected_components(graph, directed=False)
     _, group = np.unique(label[duplicates], return_inverse=True)
     return group.astype(np.int64)
-
-
-def _time_blocks(cfg: CFG, competition: Competition) -> np.ndarray:
-    """n_folds + 1 blocks in time order, of about equal size, equal times in one; the first -1."""
-    times = _as_times(competition.train[cfg.time_col], cfg.time_col)
-    first_rank = pd.Series(times).rank(method="min").to_numpy() - 1
-    block = (first_rank * (cfg.n_folds + 1) // len(times)).astype(np.int64)
-    if len(np.unique(block)) < cfg.n_folds + 1:
-        raise DataError(
-            f'time_col "{cfg.time_col}" has too few distinct times for {cfg.n_folds + 1} blocks '
-            f"(one to start from and n_folds = {cfg.n_folds}): lower n_folds"
-        )
-    return block - 1
-
-
-def _as_times(column: pd.Series, name: str) -> np.ndarray:
-    numbers = pd.to_numeric(column, errors="coerce")
-    if numbers.notna().all():
-        return numbers.to_numpy(dtype=np.float64)
-    times = pd.to_datetime(column, errors="coerce", format="ISO8601", utc=True)
-    if times.isna().any():
-        examples = ", ".join(repr(value) for value in column[times.isna()][:3])
-        raise DataError(
-            f'time_col "{name}": {times.isna().sum()} value(s) are neither numbers nor ISO dates '
-            f"(for example {examples}): write them as 2024-01-31 or 2024-01-31T12:00"
-        )
-    return times.to_numpy(dtype="datetime64[ns]").astype(np.int64)

@@ -1,46 +1,22 @@
 """What is predicted: the kind of task, its labels and the target values, read from the files."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
 from oofline.config import CFG
+from oofline.data.described import Target, make_task, task_line
 from oofline.data.kinds import (
-    SUPPORTED,
     as_in_sample,
     classes_of,
     decide_asks,
     decide_kind,
     refuse_missing,
 )
+from oofline.data.several import read_several
 from oofline.data.texts import require_column
 from oofline.errors import ConfigError, DataError
-from oofline.results import Asks, Kind, Task
 
-_PLURAL = {"label": "labels", "probability": "probabilities", "value": "values"}
-_USUAL_METRIC = {
-    ("binary", "label"): "f1",
-    ("binary", "probability"): "roc_auc",
-    ("multiclass", "label"): "accuracy",
-    ("multiclass", "probability"): "log_loss",
-    ("regression", "value"): "rmse",
-}
-
-
-@dataclass(frozen=True)
-class Target:
-    """The task and the target values of the training rows.
-
-    Attributes:
-        task: what is predicted.
-        y: (n,) int64 class indices, or (n, 1) float64 values for regression.
-        notes: one line each, how it was decided.
-    """
-
-    task: Task
-    y: np.ndarray
-    notes: tuple[str, ...]
+__all__ = ["Target", "read_target"]
 
 
 def read_target(
@@ -60,11 +36,8 @@ def read_target(
             contradict.
         DataError: no usable target, or missing or infinite target values.
     """
-    if cfg.task not in ("auto", *SUPPORTED):
-        raise ConfigError(
-            f'task = "{cfg.task}" is not supported yet: use "binary", "multiclass", '
-            '"regression" or "auto"'
-        )
+    if cfg.task == "qa":
+        raise ConfigError('task = "qa" is not supported yet: use "auto" or another kind')
     columns = [column for column in sample.columns if column != id_col]
     if not columns:
         raise DataError(f'sample_submission has no column besides the id column "{id_col}"')
@@ -72,8 +45,13 @@ def read_target(
         require_column(cfg.target_col, train, "target_col", "train")
         if cfg.target_col == id_col:
             raise ConfigError(f'target_col = "{id_col}" is the id column: name the target')
-    if all(column in train.columns for column in columns):
-        _refuse_several(columns, train)
+    if len(columns) > 1 and all(column in train.columns for column in columns):
+        return read_several(cfg, train, sample, columns, id_col)
+    if cfg.task in ("multilabel", "multi-target"):
+        raise ConfigError(
+            f'task = "{cfg.task}" has several targets, but sample_submission asks for '
+            f"{', '.join(columns)}: name all target columns there as in train.csv"
+        )
     if len(columns) == 1:
         target, notes = _target_column(cfg, train, test, columns[0], id_col)
         return _single_column(cfg, train, sample[columns[0]], target, id_col, notes)
@@ -113,23 +91,6 @@ def _refuse_questions(unseen: list[str], train: pd.DataFrame) -> None:
         )
 
 
-def _refuse_several(columns: list[str], train: pd.DataFrame) -> None:
-    if len(columns) == 1:
-        return
-    names = ", ".join(columns)
-    values = train[columns].apply(pd.to_numeric, errors="coerce")
-    if values.isin([0, 1]).all(axis=None):
-        kind = "multilabel classification (several 0/1 targets"
-    elif values.notna().any(axis=0).all():
-        kind = "multi-target regression (several numeric targets"
-    else:
-        kind = "predicting several columns at once (targets"
-    raise ConfigError(
-        f"{kind}: {names}) is not supported yet; to predict one of them, leave only its "
-        "column in sample_submission"
-    )
-
-
 def _column_per_class(
     cfg: CFG, train: pd.DataFrame, test: pd.DataFrame, columns: list[str], id_col: str
 ) -> Target:
@@ -152,10 +113,10 @@ def _column_per_class(
             f"sample_submission has a column per class of {holders[0]}: that asks for "
             'probabilities of task "multiclass"; leave task and submission_asks at "auto"'
         )
-    task = _task(cfg, "multiclass", holders[0], columns, "probability")
+    task = make_task(cfg, "multiclass", [holders[0]], columns, "probability")
     y = train[holders[0]].map({label: k for k, label in enumerate(columns)})
     why = f"sample_submission has one column per value of {holders[0]}"
-    return Target(task, y.to_numpy(dtype=np.int64), (_line(task, why),))
+    return Target(task, y.to_numpy(dtype=np.int64), (task_line(task, why),))
 
 
 def _single_column(
@@ -178,29 +139,13 @@ def _single_column(
                 f'submission_asks = "{cfg.submission_asks}" is for classes, but {target} is '
                 'regression: leave it at "auto"'
             )
-        task = _task(cfg, kind, target, [], "value")
-        return Target(task, numbers[:, None], (*notes, _line(task, why)))
+        task = make_task(cfg, kind, [target], [], "value")
+        return Target(task, numbers[:, None], (*notes, task_line(task, why)))
     labels, y = classes_of(texts, numbers if numeric else None)
     labels = as_in_sample(labels, asked, numeric)
+    if kind == "ordinal":
+        task = make_task(cfg, kind, [target], labels, "label")
+        return Target(task, y, (*notes, task_line(task, why)))
     asks, reason = decide_asks(cfg, kind, labels, asked)
-    task = _task(cfg, kind, target, labels, asks)
-    return Target(task, y, (*notes, _line(task, why), *reason))
-
-
-def _task(cfg: CFG, kind: Kind, target: str, labels: list[str], asks: Asks) -> Task:
-    metric = _USUAL_METRIC[kind, asks] if cfg.metric == "auto" else cfg.metric
-    outputs = tuple(labels) if kind == "multiclass" else (target,)
-    return Task(kind, (target,), tuple(labels), outputs, metric, asks)
-
-
-def _line(task: Task, why: str) -> str:
-    classes = ""
-    if task.kind == "binary":
-        classes = f"; positive class {task.labels[1]}, negative {task.labels[0]}"
-    elif task.kind == "multiclass":
-        shown = ", ".join(task.labels[:6]) + (", ..." if len(task.labels) > 6 else "")
-        classes = f"; {len(task.labels)} classes: {shown}"
-    return (
-        f"task: {task.kind} ({why}){classes}; metric {task.metric}; submission asks for "
-        f"{_PLURAL[task.asks]}"
-    )
+    task = make_task(cfg, kind, [target], labels, asks)
+    return Target(task, y, (*notes, task_line(task, why), *reason))

@@ -3,12 +3,14 @@
 import difflib
 import re
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
 from oofline.config import CFG
+from oofline.data.pairs import Pair, shown
 from oofline.errors import ConfigError, DataError
+from oofline.limits import PAIRS_ARE_CUT
 
 RUNNER_UP = 0.5
 """A second column scoring this share of the first makes the choice ambiguous."""
@@ -21,46 +23,70 @@ class Texts:
     """The texts of a competition.
 
     Attributes:
-        train: n texts.
+        train: n texts; of a pair both, see `oofline.data.pairs.shown`.
         test: n_test texts.
         description: where they come from, for printing.
         columns: the columns they are made of.
+        train_pairs: n sentence pairs; empty where rows are single texts.
+        test_pairs: n_test sentence pairs.
     """
 
     train: list[str]
     test: list[str]
     description: str
     columns: tuple[str, ...]
+    train_pairs: list[Pair] = field(default_factory=list)
+    test_pairs: list[Pair] = field(default_factory=list)
 
 
 def build_texts(
     cfg: CFG, train: pd.DataFrame, test: pd.DataFrame, reserved: tuple[str, ...]
 ) -> Texts:
-    """Texts by ``text_template``, else ``text_col``, else the column found by content.
+    """Texts by ``text_template``, else ``text_col``, else the column(s) found by content.
 
     Args:
-        cfg: gives text_template and text_col.
+        cfg: gives text_template, text_col, pair_col and pair_swap.
         train: training table, all str.
         test: test table, all str.
         reserved: columns that are never the text (id, targets, group, time).
 
     Raises:
-        ConfigError: an unknown column (the nearest is named) or two equally likely columns.
+        ConfigError: an unknown column (the nearest is named), equally likely columns, or a
+            setting of pairs where there are none.
         DataError: no text-like column, or every text is empty.
     """
+    second = cfg.pair_col
     if cfg.text_template:
         columns = _template_columns(cfg.text_template, train, test)
         sides = [_join(cfg.text_template, columns, frame) for frame in (train, test)]
         description = f'template "{cfg.text_template}"'
     else:
-        column, why = _one_column(cfg, train, test, reserved)
+        column, second, why = _text_columns(cfg, train, test, reserved)
         columns = (column,)
         sides = [frame[column].tolist() for frame in (train, test)]
         description = f'column "{column}" ({why})'
     for name, texts in zip(("train", "test"), sides, strict=True):
         if not any(text.strip() for text in texts):
             raise DataError(f"every text of {name} is empty ({description}): set text_col")
-    return Texts(sides[0], sides[1], description, columns)
+    if second in ("", "none"):
+        if cfg.pair_swap != "off" or cfg.pair_groups:
+            raise ConfigError("pair_swap and pair_groups need a sentence pair: set pair_col")
+        return Texts(sides[0], sides[1], description, columns)
+    if cfg.truncation != "head" or cfg.windows > 1:
+        raise ConfigError(PAIRS_ARE_CUT)
+    for where, frame in (("train", train), ("test", test)):
+        require_column(second, frame, "pair_col", where)
+    pairs = [
+        list(zip(side, frame[second].tolist(), strict=True))
+        for side, frame in zip(sides, (train, test), strict=True)
+    ]
+    described = f'{description} and column "{second}"'
+    if not cfg.text_template:
+        described = f'columns "{column}" and "{second}" ({why})'
+    both = [list(map(shown, side)) for side in pairs]
+    return Texts(
+        both[0], both[1], f"sentence pair, {described}", (*columns, second), pairs[0], pairs[1]
+    )
 
 
 def require_column(name: str, frame: pd.DataFrame, field: str, where: str) -> None:
@@ -77,24 +103,40 @@ def require_column(name: str, frame: pd.DataFrame, field: str, where: str) -> No
     raise ConfigError(f'{field}: column "{name}" is not in {where}; {hint}')
 
 
-def _one_column(
+def _text_columns(
     cfg: CFG, train: pd.DataFrame, test: pd.DataFrame, reserved: tuple[str, ...]
-) -> tuple[str, str]:
+) -> tuple[str, str, str]:
+    """The text column, the second one of a pair or "", and why."""
     if cfg.text_col:
         require_column(cfg.text_col, train, "text_col", "train")
         require_column(cfg.text_col, test, "text_col", "test")
-        return cfg.text_col, "text_col"
-    return find_text_column(train, test, reserved), "longest by content"
+        return cfg.text_col, cfg.pair_col, "text_col"
+    if cfg.pair_col not in ("", "none"):
+        left = find_text_columns(train, test, (*reserved, cfg.pair_col))
+        if len(left) > 1:
+            raise _ambiguous(train, left, "text_col")
+        return left[0], cfg.pair_col, "longest by content"
+    found = find_text_columns(train, test, reserved)
+    if len(found) == 1:
+        return found[0], "", "longest by content"
+    if len(found) > 2 or cfg.pair_col == "none":
+        raise _ambiguous(train, found, "text_col (and pair_col for the second of a pair)")
+    first, second = sorted(found, key=list(train.columns).index)
+    return first, second, 'both look like text; pair_col = "none" if they are no pair'
 
 
-def find_text_column(train: pd.DataFrame, test: pd.DataFrame, reserved: tuple[str, ...]) -> str:
-    """The column of train and test with the highest mean length x share of distinct values.
+def find_text_columns(
+    train: pd.DataFrame, test: pd.DataFrame, reserved: tuple[str, ...]
+) -> list[str]:
+    """The columns of train and test that look like text, the likeliest first.
+
+    The first has the highest mean length x share of distinct values; others count that reach
+    `RUNNER_UP` of it.
 
     Raises:
-        ConfigError: a second column scores at least half of the first.
         DataError: no column common to both is text.
     """
-    common = [c for c in train.columns if c in test.columns and c not in reserved]
+    common = [str(c) for c in train.columns if c in test.columns and c not in reserved]
     scores = {column: _text_score(train[column]) for column in common}
     ranked = sorted((c for c in common if scores[c] > 0), key=lambda c: -scores[c])
     if not ranked:
@@ -102,16 +144,15 @@ def find_text_column(train: pd.DataFrame, test: pd.DataFrame, reserved: tuple[st
             f"no text column found among those in both train and test ({', '.join(common)}): "
             "set text_col"
         )
-    if len(ranked) > 1 and scores[ranked[1]] >= RUNNER_UP * scores[ranked[0]]:
-        first, second = ranked[:2]
-        lengths = [train[column].str.len().mean() for column in (first, second)]
-        raise ConfigError(
-            f'columns "{first}" and "{second}" both look like the text (mean length '
-            f"{lengths[0]:.0f} and {lengths[1]:.0f} characters): set text_col to one of them or "
-            f'text_template = "{{{first}}} {{{second}}}"; a sentence pair as such is not '
-            "supported yet"
-        )
-    return ranked[0]
+    return [column for column in ranked if scores[column] >= RUNNER_UP * scores[ranked[0]]]
+
+
+def _ambiguous(train: pd.DataFrame, columns: list[str], fields: str) -> ConfigError:
+    lengths = ", ".join(f'"{c}" ({train[c].str.len().mean():.0f} characters)' for c in columns)
+    joined = " ".join(f"{{{column}}}" for column in columns)
+    return ConfigError(
+        f'columns {lengths} all look like the text: set {fields}, or text_template = "{joined}"'
+    )
 
 
 def _text_score(column: pd.Series) -> float:

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from oofline.errors import DataError
-from oofline.inference.needs import Needs, members_that_count
+from oofline.inference.needs import Needs
 from oofline.models.text_model import WEIGHTS_FILE
 from oofline.results import Task
 from oofline.scoring.ensemble_files import blend_test
 from oofline.scoring.oof import mean_of_folds, read_parquet
-from oofline.scoring.stored import ENSEMBLES, Stored, mean_of_seeds
+from oofline.scoring.stored import ENSEMBLES, Stored, mean_of_seeds, members_that_count
 from oofline.scoring.summary import write_frame, write_test
 from oofline.storage import Paths, copy_file, read_json, write_json
 from oofline.takeup import copy_folds, refuse_other_folds
@@ -116,7 +116,7 @@ class Delivery:
     def _blend(self, name: str, blend: dict[str, Any], task: Task) -> None:
         folder, weights = self.paths.ensemble(name), members_that_count(blend)
         members = [self._member(spec, task, blend["method"] == "rank_mean") for spec in weights]
-        test = blend_test(members, blend["method"], np.array(list(weights.values())))
+        test = blend_test(members, blend["method"], np.stack(list(weights.values())))
         write_test(folder, task, [-1], members[0].test_ids, test[None])
         if self.apart:
             self._copy(*(f"ensembles/{name}/{f}" for f in ("weights.json", "ensemble.md")))

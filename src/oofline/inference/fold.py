@@ -3,7 +3,7 @@
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pandas as pd
 from oofline.config import CFG
 from oofline.data.batches import sorted_batches
 from oofline.data.competition import Competition, read_competition
-from oofline.data.tokens import Tokens, tokenize
+from oofline.data.tokens import Row, Tokens, cutting_of, tokenize
 from oofline.errors import DataError
 from oofline.inference.files import check_files, check_outputs
 from oofline.inference.needs import Unit
@@ -129,21 +129,19 @@ class _StoredFold:
         """How messages call it."""
         return unit_name(self.unit)
 
-    def _tokens(self, texts: list[str], what: str) -> Tokens:
+    def _tokens(self, rows: Sequence[Row], what: str) -> Tokens:
         tokenizer = load_tokenizer(str(self.folder))
-        return tokenize(
-            self.paths, texts, tokenizer, self.cfg.max_len, self.cfg.truncation, what
-        )  # fmt: skip
+        return tokenize(self.paths, rows, tokenizer, cutting_of(self.cfg), what)
 
     def predict_test(self, competition: Competition) -> float:
         """Write the fold's test.parquet; returns the seconds of its forward passes."""
         task = competition.task
-        tokens = self._tokens(competition.test_texts, "test")
-        rows, started = np.arange(len(tokens)), time.perf_counter()
-        with bar(f"{self.name} test", len(rows)) as progress:
+        tokens = self._tokens(competition.test_rows, "test")
+        rows, started = np.arange(tokens.n_rows), time.perf_counter()
+        with bar(f"{self.name} test", len(tokens)) as progress:
             pred = predict(
                 self.model, tokens, rows, self.precision, self.cfg.eval_batch_size,
-                progress=progress, between=self.guard.check,
+                progress=progress, between=self.guard.check, orders=tokens.orders,
             ).pred  # fmt: skip
         seconds = time.perf_counter() - started
         if not np.isfinite(pred).all():
@@ -168,26 +166,28 @@ class _StoredFold:
         frame, at = frame[at >= 0], at[at >= 0]
         if not len(at):
             return None, 0
-        tokens = self._tokens([competition.train_texts[row] for row in at], "check")
+        tokens = self._tokens([competition.train_rows[row] for row in at], "check")
         wanted = prediction_array(competition.task, frame)
-        largest, checked = 0.0, 0
-        for batch in some_batches(tokens.lengths, self.cfg.eval_batch_size, n_rows):
-            found = predict(
-                self.model, tokens, batch, self.precision, len(batch), between=self.guard.check
+        found = np.empty((len(tokens), wanted.shape[1]))
+        size = self.cfg.eval_batch_size
+        batches = some_batches(tokens, size, n_rows)
+        for batch in batches:
+            found[batch] = predict(
+                self.model, tokens, batch, self.precision, size, between=self.guard.check
             ).pred
-            difference = np.abs(found - wanted[batch]).max()
-            largest = max(largest, math.inf if np.isnan(difference) else float(difference))
-            checked += len(batch)
-        return largest, checked
+        rows, orders = np.unique(np.concatenate(batches) % len(at), return_counts=True)
+        rows = rows[orders == tokens.orders]
+        mean = found.reshape(tokens.orders, len(at), -1).mean(axis=0)
+        difference = float(np.abs(mean[rows] - wanted[rows]).max())
+        return math.inf if math.isnan(difference) else difference, len(rows)
 
 
 def warm_up(order: Order, units: list[Unit]) -> None:
     """Tokenise the test rows once for each experiment, before several processes want them."""
     for exp, unit in {unit[0]: unit for unit in reversed(units)}.items():
         cfg, folder = order.cfgs[exp], order.stored.fold(*unit)
-        texts = read_competition(cfg, order.paths).test_texts
-        tokenizer = load_tokenizer(str(folder))
-        tokenize(order.paths, texts, tokenizer, cfg.max_len, cfg.truncation, "test")
+        rows = read_competition(cfg, order.paths).test_rows
+        tokenize(order.paths, rows, load_tokenizer(str(folder)), cutting_of(cfg), "test")
 
 
 def unit_name(unit: Unit) -> str:
@@ -195,15 +195,18 @@ def unit_name(unit: Unit) -> str:
     return "{} seed {} fold {}".format(*unit)
 
 
-def some_batches(lengths: np.ndarray, batch_size: int, n_rows: int) -> list[np.ndarray]:
-    """About ``n_rows`` row positions in whole evaluation batches, from long to short rows.
+def some_batches(tokens: Tokens, batch_size: int, n_rows: int) -> list[np.ndarray]:
+    """About ``n_rows`` rows in whole evaluation batches, from long to short ones.
 
-    At least one batch is taken; more only while they fit into ``n_rows``.
+    At least one batch is taken. Pairs that are averaged over both orders come with the batches
+    that hold their other order.
     """
-    batches = sorted_batches(lengths, batch_size)
-    count = min(len(batches), max(1, n_rows // batch_size))
+    batches = sorted_batches(tokens.lengths, batch_size, tokens.n_windows)
+    wanted = n_rows * len(batches) // (tokens.n_rows * tokens.orders)
+    count = min(len(batches), max(1, wanted))
     chosen = np.unique(np.linspace(0, len(batches) - 1, count).round().astype(np.int64))
-    return [batches[index] for index in chosen]
+    rows = np.concatenate([batches[index] for index in chosen]) % tokens.n_rows
+    return [batch for batch in batches if np.isin(batch % tokens.n_rows, rows).any()]
 
 
 def usable_precision(cfg: CFG) -> Precision:

@@ -6,7 +6,7 @@ from typing import Any
 
 from oofline.config import CFG, RUNTIME_FIELDS
 from oofline.errors import ConfigError, DataError
-from oofline.scoring.stored import stored_folder
+from oofline.scoring.stored import members_that_count, stored_folder
 from oofline.sources import load_cfg
 from oofline.storage import Paths, read_json
 
@@ -83,12 +83,6 @@ def _add_ensemble(needs: Needs, stored: Paths, folder: Path) -> None:
     for member in members_that_count(blend):
         _add(needs, stored, member)
     needs.ensembles[folder.name] = blend
-
-
-def members_that_count(blend: dict[str, Any]) -> dict[str, float]:
-    """Member -> weight of an ensemble's weights.json, those of weight 0 left out."""
-    pairs = zip(blend["members"], blend["weights"], strict=True)
-    return {member: float(weight) for member, weight in pairs if weight}
 
 
 def starting_settings(stored: Paths, name: str) -> CFG:

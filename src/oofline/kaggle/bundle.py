@@ -9,7 +9,7 @@ from typing import Any
 from oofline.config import CFG
 from oofline.errors import DataError
 from oofline.models.hub import model_folder
-from oofline.scoring.stored import stored_folder
+from oofline.scoring.stored import members_that_count, stored_folder
 from oofline.storage import Paths, read_json
 
 SETTINGS = "settings.toml"
@@ -47,9 +47,7 @@ def units_of(paths: Paths, name: str) -> list[Unit]:
         member, _, seed = queue.pop().partition("@")
         source = stored_folder(paths, member)
         if (source / "weights.json").exists():
-            blend = read_json(source / "weights.json")
-            pairs = zip(blend["members"], blend["weights"], strict=True)
-            queue += [str(inner) for inner, weight in pairs if weight]
+            queue += members_that_count(read_json(source / "weights.json"))
             continue
         own = read_json(source / "scores.json")
         for each in [int(seed)] if seed else own["seeds"]:

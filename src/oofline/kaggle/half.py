@@ -10,7 +10,7 @@ from torch import Tensor
 
 from oofline.config import CFG
 from oofline.data.competition import Competition
-from oofline.data.tokens import tokenize
+from oofline.data.tokens import cutting_of, tokenize
 from oofline.errors import ConfigError, DataError
 from oofline.kaggle.bundle import Unit
 from oofline.models.backbone import load_tokenizer
@@ -26,7 +26,7 @@ from oofline.training.precision import choose_precision
 from oofline.training.predict import predict
 
 KEPT = ("target_mean", "target_std")
-"""Not rounded: two numbers whose error would move every prediction."""
+"""Not rounded: two numbers of each target whose error would move every prediction."""
 
 
 ORIGINAL = "sha256_of_original"
@@ -123,14 +123,13 @@ def _predict_twice(
 ) -> tuple[np.ndarray, np.ndarray, str]:  # fmt: skip
     """Predictions (n, T) with the weights as they are and rounded, and the precision's name."""
     tokenizer = load_tokenizer(str(unit.folder))
-    tokens = tokenize(
-        paths, competition.train_texts, tokenizer, cfg.max_len, cfg.truncation, "train"
-    )
+    tokens = tokenize(paths, competition.train_rows, tokenizer, cutting_of(cfg), "train")
     precision = choose_precision(cfg)
     model = load_model(cfg, task, unit.folder).to(precision.device)
-    full = predict(model, tokens, rows, precision, cfg.eval_batch_size).pred
+    size, orders = cfg.eval_batch_size, tokens.orders
+    full = predict(model, tokens, rows, precision, size, orders=orders).pred
     with torch.no_grad():
         state = rounded(model.state_dict(), unit.folder)
         model.load_state_dict({name: value.float() for name, value in state.items()})
-    half = predict(model, tokens, rows, precision, cfg.eval_batch_size).pred
+    half = predict(model, tokens, rows, precision, size, orders=orders).pred
     return full, half, precision.name

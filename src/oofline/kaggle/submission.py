@@ -9,7 +9,7 @@ import pandas as pd
 
 from oofline.errors import ConfigError, DataError
 from oofline.results import Task, prediction_array
-from oofline.scoring.metrics import hard_labels
+from oofline.scoring.metrics import Cut, default_cut, hard_labels
 from oofline.scoring.oof import join, read_parquet
 from oofline.scoring.stored import stored_folder
 from oofline.scoring.summary import plain
@@ -40,8 +40,10 @@ def make_submission(paths: Paths, task: Task, sample: pd.DataFrame, id_col: str,
     folder = stored_folder(paths, name)
     scores = read_json(folder / "scores.json")
     pred = _mean_test(folder / "test.parquet", task, sample[id_col])
-    threshold = 0.5 if scores.get("threshold") is None else float(scores["threshold"])
-    submission = fill_sample(task, sample, id_col, pred, threshold)
+    cut = default_cut(task)
+    if scores.get("threshold") is not None:
+        cut = np.asarray(scores["threshold"], dtype=np.float64)
+    submission = fill_sample(task, sample, id_col, pred, cut)
     with replacing(paths.submission) as temporary:
         submission.to_csv(temporary, index=False, lineterminator="\n")
         validate_submission(temporary, sample, id_col, task)
@@ -50,7 +52,7 @@ def make_submission(paths: Paths, task: Task, sample: pd.DataFrame, id_col: str,
         "metric": scores["metric"],
         "score": scores["score"],
         "ci95": scores["ci95"],
-        "threshold": threshold,
+        "threshold": cut,
         "seeds": scores["seeds"],
         "rows": len(submission),
         "columns": list(submission.columns),
@@ -74,7 +76,7 @@ def _mean_test(path: Path, task: Task, ids: pd.Series) -> np.ndarray:
 
 
 def fill_sample(
-    task: Task, sample: pd.DataFrame, id_col: str, pred: np.ndarray, threshold: float
+    task: Task, sample: pd.DataFrame, id_col: str, pred: np.ndarray, cut: Cut
 ) -> pd.DataFrame:
     """The sample with its prediction columns replaced.
 
@@ -87,12 +89,13 @@ def fill_sample(
         sample: all columns as text, n rows.
         id_col: id column.
         pred: (n, T) predictions in the sample's order.
-        threshold: binary labels are positive above it.
+        cut: turns predictions into labels, see `hard_labels`.
     """
     columns = prediction_columns(task, sample, id_col)
     if task.asks == "label":
         labels = np.array(_written_labels(task, sample[columns[0]]), dtype=object)
-        return sample.assign(**{columns[0]: labels[hard_labels(task.kind, pred, threshold)]})
+        chosen = hard_labels(task.kind, pred, cut).reshape(len(sample), -1)
+        return sample.assign(**{name: labels[chosen[:, i]] for i, name in enumerate(columns)})
     if task.kind == "regression" and task.metric == "qwk":
         pred = np.rint(pred).astype(np.int64)
     return sample.assign(**{name: pred[:, i] for i, name in enumerate(columns)})
@@ -166,7 +169,8 @@ def check_submission(found: pd.DataFrame, sample: pd.DataFrame, id_col: str, tas
     _check_ids(found[id_col], sample[id_col])
     columns = prediction_columns(task, sample, id_col)
     if task.asks == "label":
-        _check_labels(found[columns[0]], _written_labels(task, sample[columns[0]]))
+        for name in columns:
+            _check_labels(found[name], _written_labels(task, sample[columns[0]]))
     else:
         _check_numbers(found, columns, task)
 
@@ -208,7 +212,7 @@ def _check_numbers(found: pd.DataFrame, columns: list[str], task: Task) -> None:
             f"{outside.sum()} rows are outside 0 to 1, the first in line {_line(outside)}"
         )
     unequal = np.abs(values.sum(axis=1) - 1) > SUM_TOLERANCE
-    if len(columns) > 1 and unequal.any():
+    if task.kind == "multiclass" and len(columns) > 1 and unequal.any():
         raise DataError(
             f"class probabilities of {unequal.sum()} rows do not sum to one, the first in line "
             f"{_line(unequal)}"

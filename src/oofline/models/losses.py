@@ -7,19 +7,12 @@ from torch import Tensor, nn
 
 from oofline.config import CFG
 from oofline.errors import ConfigError
+from oofline.limits import parse_overrides
 from oofline.results import Task
+from oofline.tasks import LOSSES
 
 RMSE_EPS = 1e-8
 """Keeps the gradient of the square root finite at a perfect prediction."""
-
-_KINDS = {
-    "cross_entropy": ("multiclass",),
-    "bce": ("binary",),
-    "mse": ("regression",),
-    "huber": ("regression",),
-    "rmse": ("regression",),
-}
-_DEFAULTS = {"binary": "bce", "multiclass": "cross_entropy", "regression": "mse"}
 
 
 class Loss(nn.Module):
@@ -29,43 +22,70 @@ class Loss(nn.Module):
     (Inoue 2019, arXiv:1905.09788). Class weights multiply the rows and the sum is divided by
     the number of rows, never by the sum of weights: so the mean of micro-batch losses, weighted
     by their rows, is the loss of the whole batch ("rmse" is the exception: a root of a mean
-    does not add up).
+    does not add up). Several targets are averaged with weights whose mean is 1; "rmse" takes the
+    root of each target's mean first, so that it is MCRMSE.
 
     Attributes:
-        name: "cross_entropy", "bce", "mse", "huber" or "rmse".
-        row_weights: (K,) float32, weight of a row by its class; empty without class weights.
+        name: "cross_entropy", "bce", "mse", "huber", "rmse" or "corn".
+        row_weights: (K,) float32, weight of a row by its class; (T * 2,) by label and value for
+            several labels; empty without class weights.
+        target_weights: (T,) float32 with mean 1; empty for equal ones.
     """
 
     def __init__(
-        self, name: str, smoothing: float = 0.0, delta: float = 1.0, weights: Tensor | None = None
+        self,
+        name: str,
+        smoothing: float = 0.0,
+        delta: float = 1.0,
+        weights: Tensor | None = None,
+        target_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.name, self.smoothing, self.delta = name, smoothing, delta
         self.row_weights: Tensor
-        self.register_buffer("row_weights", torch.empty(0) if weights is None else weights)
+        self.target_weights: Tensor
+        none = torch.empty(0)
+        self.register_buffer("row_weights", none if weights is None else weights)
+        self.register_buffer("target_weights", none if target_weights is None else target_weights)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Loss of one batch.
 
         Args:
             logits: (S, B, T) of any float type; the loss is computed in float32.
-            labels: (B,) int64 class indices; for regression (B, T) float, standardised as the
-                logits are (see `TextModel.encode`).
+            labels: (B,) int64 class indices; (B, T) int64 for several labels; (B, T) float for
+                values, standardised as the logits are (see `TextModel.encode`).
 
         Returns:
             () float32.
         """
-        logits = logits.float()
         if self.name == "cross_entropy":
-            return self._weighted(self._cross_entropy(logits, labels), labels)
+            return self._cross_entropy(logits.float(), labels).mean()
+        if self.name == "corn":
+            return self._corn(logits.float(), labels).mean()
+        return self._cells(logits.float(), labels).mean()
+
+    def by_target(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(T,) what each of several targets or labels adds: their mean is `forward`'s loss.
+
+        Args:
+            logits: (S, B, T), see `forward`.
+            labels: (B, T).
+        """
+        return self._cells(logits.float(), labels).flatten(0, 1).mean(0)
+
+    def _cells(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(S, B, T) losses times the targets' weights; (S, 1, T) for "rmse"."""
         if self.name == "bce":
-            return self._weighted(self._bce(logits, labels), labels)
-        labels = labels.float().expand_as(logits)
-        if self.name == "huber":
-            return F.huber_loss(logits, labels, delta=self.delta)
-        if self.name == "mse":
-            return F.mse_loss(logits, labels)
-        return ((logits - labels).square().mean((1, 2)) + RMSE_EPS).sqrt().mean()
+            cells = self._bce(logits, labels.view(len(labels), -1))
+        elif self.name == "huber":
+            truth = labels.float().expand_as(logits)
+            cells = F.huber_loss(logits, truth, delta=self.delta, reduction="none")
+        else:
+            cells = (logits - labels.float().expand_as(logits)).square()
+        if self.name == "rmse":
+            cells = (cells.mean(1, keepdim=True) + RMSE_EPS).sqrt()
+        return cells * self.target_weights if self.target_weights.numel() else cells
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(S, B) cross-entropy against (1 - s) on the label and s / K on every class."""
@@ -74,47 +94,88 @@ class Loss(nn.Module):
             labels.repeat(len(logits)),
             reduction="none",
             label_smoothing=self.smoothing,
-        )
-        return rows.view(logits.shape[:2])
+        ).view(logits.shape[:2])
+        return rows * self.row_weights[labels] if self.row_weights.numel() else rows
 
     def _bce(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(S, B) binary cross-entropy against y (1 - s) + s / 2."""
+        """(S, B, T) binary cross-entropy against y (1 - s) + s / 2."""
         target = labels.to(logits.dtype) * (1 - self.smoothing) + self.smoothing / 2
-        logits = logits.squeeze(-1)
-        return F.binary_cross_entropy_with_logits(
+        cells = F.binary_cross_entropy_with_logits(
             logits, target.expand_as(logits), reduction="none"
         )
+        if not self.row_weights.numel():
+            return cells
+        positions = torch.arange(labels.shape[1], device=labels.device)
+        return cells * self.row_weights.view(-1, 2)[positions, labels.long()]
 
-    def _weighted(self, rows: Tensor, labels: Tensor) -> Tensor:
-        if self.row_weights.numel():
-            rows = rows * self.row_weights[labels]
-        return rows.mean()
+    def _corn(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(S, B) CORN (Shi, Cao and Raschka 2021, arXiv:2111.08851).
+
+        Logit k says whether y > k among the rows with y >= k (y > k - 1), so that
+        P(y > k) = sigmoid(z_0) ... sigmoid(z_k) never rises with k. A row's loss is the sum over
+        the K - 1 logits that apply to it of -[y > k] log sigmoid(z_k) - [y <= k] log(1 -
+        sigmoid(z_k)). The paper divides the sum over rows by the number of terms; here it is
+        divided by rows x (K - 1), which does not depend on how rows fall into micro-batches.
+        """
+        steps = torch.arange(logits.shape[-1], device=labels.device)
+        beyond = (labels[:, None] > steps).to(logits.dtype)
+        applies = labels[:, None] >= steps
+        cells = F.binary_cross_entropy_with_logits(
+            logits, beyond.expand_as(logits), reduction="none"
+        )
+        rows = (cells * applies).mean(-1)
+        return rows * self.row_weights[labels] if self.row_weights.numel() else rows
 
 
 def build_loss(cfg: CFG, task: Task, y_train: np.ndarray) -> Loss:
     """The loss of one fold.
 
     Args:
-        cfg: reads loss, label_smoothing, class_weights and huber_delta.
+        cfg: reads loss, label_smoothing, class_weights, target_weights and huber_delta.
         task: what is predicted.
-        y_train: (n,) int class indices of the fold's training rows; not read for regression.
+        y_train: (n,) int class indices or (n, T) labels of the fold's training rows; not read for
+            values.
 
     Raises:
-        ConfigError: the loss does not fit the task, or a class setting is on for regression.
+        ConfigError: the loss does not fit the task, a class setting is on for values, or
+            target_weights names no target.
     """
-    name = _DEFAULTS[task.kind] if cfg.loss == "auto" else cfg.loss
-    if task.kind not in _KINDS[name]:
-        raise ConfigError(
-            f'loss = "{name}" does not fit a {task.kind} task: use "{_DEFAULTS[task.kind]}"'
-        )
-    if task.kind == "regression":
-        _refuse_class_settings(cfg)
-        return Loss(name, delta=cfg.huber_delta)
+    fitting = LOSSES[task.link]
+    name = fitting[0] if cfg.loss == "auto" else cfg.loss
+    if name not in fitting:
+        which = f'{task.kind} task (ordinal = "{task.ordinal}")'
+        which = which if task.kind == "ordinal" else f"{task.kind} task"
+        raise ConfigError(f'loss = "{name}" does not fit a {which}: use "{fitting[0]}"')
+    targets = _target_weights(cfg, task)
+    if task.link == "identity":
+        _refuse_class_settings(cfg, task)
+        return Loss(name, delta=cfg.huber_delta, target_weights=targets)
+    if name == "corn" and cfg.label_smoothing > 0:
+        raise ConfigError("label_smoothing does not act on CORN: set it to 0")
     weights = None
     if cfg.class_weights == "balanced":
-        n_classes = 2 if task.kind == "binary" else task.n_outputs
-        weights = torch.from_numpy(balanced_weights(y_train, n_classes))
-    return Loss(name, smoothing=cfg.label_smoothing, weights=weights)
+        columns = y_train.T if y_train.ndim == 2 else [y_train]
+        n_classes = len(task.labels)
+        weights = torch.from_numpy(
+            np.concatenate([balanced_weights(c, n_classes) for c in columns])
+        )
+    return Loss(name, smoothing=cfg.label_smoothing, weights=weights, target_weights=targets)
+
+
+def _target_weights(cfg: CFG, task: Task) -> Tensor | None:
+    """(T,) with mean 1, or None."""
+    named = parse_overrides("target_weights", cfg.target_weights)
+    if not named:
+        return None
+    strange = [name for name in named if name not in task.targets]
+    if strange:
+        raise ConfigError(
+            f"target_weights: {strange[0]} is no target (they are {', '.join(task.targets)})"
+        )
+    weights = torch.tensor([named.get(name, 1.0) for name in task.targets])
+    if weights.sum() == 0:
+        raise ConfigError("target_weights: all weights are 0: leave one above 0")
+    return weights / weights.mean()
 
 
 def balanced_weights(y: np.ndarray, n_classes: int) -> np.ndarray:
@@ -131,8 +192,9 @@ def balanced_weights(y: np.ndarray, n_classes: int) -> np.ndarray:
     return (len(y) / (n_classes * np.maximum(counts, 1))).astype(np.float32)
 
 
-def _refuse_class_settings(cfg: CFG) -> None:
+def _refuse_class_settings(cfg: CFG, task: Task) -> None:
+    what = "an ordinal task trained as regression" if task.kind == "ordinal" else f"{task.kind}"
     if cfg.label_smoothing > 0:
-        raise ConfigError("label_smoothing acts on classes: set it to 0 for a regression task")
+        raise ConfigError(f"label_smoothing acts on classes: set it to 0 for {what}")
     if cfg.class_weights != "none":
-        raise ConfigError('class_weights acts on classes: set "none" for a regression task')
+        raise ConfigError(f'class_weights acts on classes: set "none" for {what}')

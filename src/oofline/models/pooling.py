@@ -1,6 +1,6 @@
 """Pooling heads: from the states of the tokens to one vector per text, in float32."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -173,3 +173,25 @@ def build_pooling(cfg: CFG, hidden_size: int, n_layers: int) -> Pooling:
         "attention": AttentionPooling, "gem": GemPooling,
     }  # fmt: skip
     return heads[cfg.pooling](hidden_size)
+
+
+def mean_of_windows(vectors: Tensor, windows: Tensor) -> Tensor:
+    """(B, H) means of vectors (W, H), ``windows`` (B,) of them for each row."""
+    rows = torch.arange(len(windows), device=windows.device)
+    of_row = torch.repeat_interleave(rows, windows, output_size=len(vectors))
+    total = vectors.new_zeros(len(windows), vectors.shape[1]).index_add(0, of_row, vectors)
+    return total / windows[:, None]
+
+
+def initialise_linear(modules: Iterable[nn.Module], std: float) -> None:
+    """Normal(0, std) weights and zero biases in linear layers, as the encoder's own have.
+
+    Args:
+        modules: the head's; those that are not linear are left as they are.
+        std: the encoder's initializer_range.
+    """
+    for module in modules:
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0.0, std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

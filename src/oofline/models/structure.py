@@ -1,5 +1,6 @@
 """Where the layers of an encoder are, found by structure and not by names."""
 
+import inspect
 from collections.abc import Callable
 
 import torch
@@ -53,6 +54,12 @@ def embeddings_module(backbone: PreTrainedModel) -> nn.Module:
         if any(module is words for module in child.modules()):
             return child
     raise ConfigError(f"{type(backbone).__name__} has no embeddings that could be found")
+
+
+def has_segments(backbone: PreTrainedModel) -> bool:
+    """Whether the encoder tells the two texts of a pair apart by segment ids."""
+    known = "token_type_ids" in inspect.signature(backbone.forward).parameters
+    return known and getattr(backbone.config, "type_vocab_size", 0) > 1
 
 
 def most_tokens(backbone: PreTrainedModel) -> int | None:

@@ -3,7 +3,6 @@
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,11 +12,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from oofline.config import CFG
 from oofline.errors import ConfigError, DataError
 from oofline.models.backbone import load_backbone
-from oofline.models.pooling import Pooling, build_pooling
-from oofline.models.structure import most_tokens
+from oofline.models.links import linked, linked_width
+from oofline.models.pooling import Pooling, build_pooling, initialise_linear, mean_of_windows
+from oofline.models.structure import has_segments, most_tokens
 from oofline.models.weights import read_tensors, write_tensors
 from oofline.results import Task
 from oofline.storage import copy_file, sha256_of, write_text
+from oofline.tasks import Link
 
 WEIGHTS_FILE = "model.safetensors"
 """Name of the weights in a fold's folder."""
@@ -33,7 +34,7 @@ class TextModel(nn.Module):
         output: the linear layer, (output_size of the pooling) -> T.
         target_mean: (T,) float32 buffer; regression is trained on (y - mean) / std.
         target_std: (T,) float32 buffer.
-        task: "binary", "multiclass" or "regression".
+        link: how logits become predictions, see `oofline.tasks.LOSSES`.
         samples: dropout masks per row in training.
     """
 
@@ -44,27 +45,36 @@ class TextModel(nn.Module):
         self,
         backbone: PreTrainedModel,
         pooling: Pooling,
-        task: Literal["binary", "multiclass", "regression"],
-        n_outputs: int,
+        link: Link,
+        n_logits: int,
         dropout_samples: int = 1,
         dropout_sample_p: float = 0.0,
     ) -> None:
         super().__init__()
         self.backbone, self.pooling = backbone, pooling
         self.dropout = nn.Dropout(dropout_sample_p)
-        self.output = nn.Linear(pooling.output_size, n_outputs)
-        self.task, self.samples = task, dropout_samples
+        self.output = nn.Linear(pooling.output_size, n_logits)
+        self.link, self.samples = link, dropout_samples
+        self._has_segments = has_segments(backbone)
         self._has_sdpa = backbone.config._attn_implementation == "sdpa"
-        self.register_buffer("target_mean", torch.zeros(n_outputs))
-        self.register_buffer("target_std", torch.ones(n_outputs))
+        self.register_buffer("target_mean", torch.zeros(n_logits))
+        self.register_buffer("target_std", torch.ones(n_logits))
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        windows: Tensor | None = None,
+    ) -> Tensor:
         """Run one batch; the backbone runs once, whatever the number of dropout samples.
 
         Args:
-            input_ids: (B, L) int64.
-            attention_mask: (B, L) int64, 1 = token, 0 = padding; None = nothing is padded,
+            input_ids: (W, L) int64, W inputs of B rows.
+            attention_mask: (W, L) int64, 1 = token, 0 = padding; None = nothing is padded,
                 which is the faster way and gives the same result.
+            token_type_ids: (W, L) int64 segments; read where the backbone has more than one.
+            windows: (B,) int64 inputs of each row, whose pooled vectors are averaged; None: W = B.
 
         Returns:
             (S, B, T) float32 logits (standardised values for regression), also under autocast;
@@ -72,16 +82,24 @@ class TextModel(nn.Module):
         """
         self._match_attention(input_ids.device.type)
         all_layers = self.pooling.needs_all_layers
+        segments = {"token_type_ids": token_type_ids} if self._has_segments else {}
         result = self.backbone(
-            input_ids, attention_mask=attention_mask, output_hidden_states=all_layers
+            input_ids, attention_mask=attention_mask, output_hidden_states=all_layers, **segments
         )
         states = result.last_hidden_state
         with torch.autocast(states.device.type, enabled=False):
             pooled = self.pooling(
                 (*result.hidden_states[:-1], states) if all_layers else states, attention_mask
             )
+            if windows is not None:
+                pooled = mean_of_windows(pooled, windows)
             samples = self.samples if self.training else 1
             return self.output(self.dropout(pooled.expand(samples, *pooled.shape)))
+
+    @property
+    def n_outputs(self) -> int:
+        """Width of the predictions: a scale has one, whatever its logits."""
+        return linked_width(self.link, self.output.out_features)
 
     def _match_attention(self, device: str) -> None:
         """Plain attention on a CPU, torch's SDPA elsewhere.
@@ -100,37 +118,30 @@ class TextModel(nn.Module):
             logits: (S, B, T).
 
         Returns:
-            (B, T) float32: probability of the positive class for binary, of each class for
-            multiclass, values in target units for regression; the mean over S.
+            (B, `n_outputs`) float32, see `linked`; values are in target units.
         """
-        logits = logits.float()
-        if self.task == "binary":
-            return logits.sigmoid().mean(0)
-        if self.task == "multiclass":
-            return logits.softmax(-1).mean(0)
-        return logits.mean(0) * self.target_std + self.target_mean
+        found = linked(self.link, logits.float())
+        return found * self.target_std + self.target_mean if self.link == "identity" else found
 
     def encode(self, y: np.ndarray) -> np.ndarray:
         """Targets to training labels, once per fold.
 
         Args:
-            y: (n,) class indices; (n,) or (n, T) values for regression.
+            y: (n,) class indices, (n, T) labels of 0 and 1; (n,) or (n, T) values.
 
         Returns:
-            (n,) int64 for classes; (n, T) float32 standardised values for regression.
+            int64 of the same shape for classes and labels; (n, T) float32 standardised values
+            under the link "identity".
         """
-        if self.task != "regression":
-            return np.asarray(y).astype(np.int64).ravel()
+        if self.link != "identity":
+            return np.asarray(y).astype(np.int64)
         mean, std = self.target_mean.double().cpu().numpy(), self.target_std.double().cpu().numpy()
         return ((_columns(y) - mean) / std).astype(np.float32)
 
     def head_parameters(self) -> dict[str, nn.Parameter]:
         """Parameters above the backbone (pooling and output), by their names in the model."""
-        return {
-            name: parameter
-            for name, parameter in self.named_parameters()
-            if not name.startswith("backbone.")
-        }
+        named = self.named_parameters()
+        return {name: value for name, value in named if not name.startswith("backbone.")}
 
 
 def build_model(cfg: CFG, task: Task, y_train: np.ndarray) -> TextModel:
@@ -146,8 +157,9 @@ def build_model(cfg: CFG, task: Task, y_train: np.ndarray) -> TextModel:
         ConfigError: the encoder cannot be loaded or the settings do not fit it.
     """
     model = _assemble(cfg, task, load_backbone(cfg, _backbone_dropout(cfg, task)))
-    _initialise_head(model)
-    if task.kind == "regression" and cfg.standardize_targets:
+    std = getattr(model.backbone.config, "initializer_range", 0.02)
+    initialise_linear((*model.pooling.modules(), model.output), std)
+    if task.link == "identity" and cfg.standardize_targets:
         values = _columns(y_train)
         std = values.std(axis=0)
         model.target_mean.copy_(torch.from_numpy(values.mean(axis=0)))
@@ -208,7 +220,7 @@ def load_model(cfg: CFG, task: Task, folder: Path) -> TextModel:
     except RuntimeError as error:
         raise ConfigError(
             f"{path} does not fit these settings (pooling = {cfg.pooling}, "
-            f"{task.n_outputs} outputs): use the cfg.json it was trained with"
+            f"{task.n_logits} outputs): use the cfg.json it was trained with"
         ) from error
     return model
 
@@ -220,25 +232,15 @@ def _assemble(cfg: CFG, task: Task, backbone: PreTrainedModel) -> TextModel:
         raise ConfigError(f"max_len = {cfg.max_len}, but {cfg.model} reads {most} tokens at most")
     pooling = build_pooling(cfg, config.hidden_size, config.num_hidden_layers)
     return TextModel(
-        backbone, pooling, task.kind, task.n_outputs, cfg.dropout_samples, cfg.dropout_sample_p
+        backbone, pooling, task.link, task.n_logits, cfg.dropout_samples, cfg.dropout_sample_p
     )
 
 
 def _backbone_dropout(cfg: CFG, task: Task) -> float | None:
-    """The setting, or 0 for regression, or None (the backbone's own)."""
-    if cfg.dropout is None and task.kind == "regression":
+    """The setting, or 0 for values, or None (the backbone's own)."""
+    if cfg.dropout is None and task.link == "identity":
         return 0.0
     return cfg.dropout
-
-
-def _initialise_head(model: TextModel) -> None:
-    """Normal(0, initializer_range) weights and zero biases, as the encoder's own layers."""
-    std = getattr(model.backbone.config, "initializer_range", 0.02)
-    for module in (*model.pooling.modules(), model.output):
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, 0.0, std)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
 
 
 def _columns(y: np.ndarray) -> np.ndarray:

@@ -16,20 +16,21 @@ def calibration_table(
     """Probability and what came true, in quantile bins of the probability.
 
     Binary: probability and share of the positive class. Multiclass: probability of the most
-    probable class, and how often it is the true one (Guo et al. 2017).
+    probable class, and how often it is the true one (Guo et al. 2017). Several labels: probability
+    and share of positives, over all cells of all labels.
 
     Args:
         task: a class task.
-        y: (n,) int64.
+        y: (n,) int64, or (n, T) labels.
         pred: (n, T) float64 probabilities.
         n_bins: at most.
 
     Returns:
         DataFrame with columns probability, share, lo, hi (95 % Wilson interval), rows.
     """
-    is_binary = task.kind == "binary"
-    probability = pred[:, 0] if is_binary else pred.max(axis=1)
-    hit = y == 1 if is_binary else y == pred.argmax(axis=1)
+    cells = task.kind in ("binary", "multilabel")
+    probability = pred.ravel() if cells else pred.max(axis=1)
+    hit = y.ravel() == 1 if cells else y == pred.argmax(axis=1)
     frame = pd.DataFrame({"probability": probability, "share": hit.astype(np.float64)})
     groups = frame.groupby(quantile_bins(probability, n_bins))
     table = groups.mean()
@@ -53,6 +54,8 @@ def calibration(path: Path, task: Task, y: np.ndarray, pred: np.ndarray) -> Path
     table = calibration_table(task, y, pred)
     if task.kind == "binary":
         said, came = f"probability of {task.labels[1]}", f"share of {task.labels[1]}"
+    elif task.kind == "multilabel":
+        said, came = "probability of a label", "share of rows that have it"
     else:
         said, came = "probability of the most probable class", "how often it is right"
     with figure(path, 5.6, 5.2) as fig:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from oofline.report.fonts import displayable
 from oofline.report.style import BLUE, DARK, GREY, ORANGE, RED, figure, titles
-from oofline.scoring.ensemble_files import Ensemble
+from oofline.scoring.ensemble_files import Ensemble, mean_weights
 
 _VERDICT_COLORS = {"better": BLUE, "worse": RED, "base": DARK}
 _NAME_LENGTH = 28
@@ -113,8 +113,8 @@ def ensemble_weights(result: Ensemble, path: Path) -> Path:
         result: from `oofline.scoring.ensemble.build_ensemble`.
         path: PNG to write.
     """
-    weights = np.asarray(result.blend.weights, dtype=np.float64)
-    folds = np.array(list(result.blend.fold_weights.values()), dtype=np.float64)
+    weights = mean_weights(np.asarray(result.blend.weights, dtype=np.float64))
+    folds = np.array([mean_weights(w) for w in result.blend.fold_weights.values()])
     with figure(path, 7.6, 1.8 + 0.42 * len(weights)) as fig:
         ax = fig.subplots()
         scored = zip(result.members, result.member_scores, strict=True)
@@ -135,8 +135,8 @@ def comparison_text(frame: pd.DataFrame) -> pd.DataFrame:
         frame: one row per experiment, best first.
 
     Returns:
-        Text cells; what is not known is empty. ``p``, ``rows_needed`` and ``seed_std`` stay in
-        compare.csv.
+        Text cells; what is not known is empty; the scores of several targets come last. ``p``,
+        ``rows_needed`` and ``seed_std`` stay in compare.csv.
     """
     return pd.DataFrame(
         {
@@ -150,6 +150,13 @@ def comparison_text(frame: pd.DataFrame) -> pd.DataFrame:
             "seeds": frame["seeds"],
             "min": _cells(frame, "{minutes:.1f}"),
             "rows/s": _cells(frame, "{samples_per_s:.0f}"),
+            **{
+                str(name).removeprefix("score/"): _cells(
+                    frame[[name]].set_axis(["target"], axis=1), "{target:.4f}"
+                )
+                for name in frame.columns
+                if str(name).startswith("score/")
+            },
         }
     )
 

@@ -12,6 +12,7 @@ from oofline.errors import DataError
 from oofline.report.calibration import calibration
 from oofline.report.curves import learning_curves, lr_schedule
 from oofline.report.predictions import confusion, predicted_vs_true, score_by_length
+from oofline.report.targets import target_scores, values_by_target
 from oofline.report.worst import worst_rows, worst_table
 from oofline.results import Task
 from oofline.scoring.decisions import cross_fitted_decision
@@ -59,24 +60,20 @@ def draw_experiment(
     """Draw the pictures of an experiment; arguments as in `report_experiment`.
 
     Returns:
-        learning_curves, lr_schedule, confusion and calibration (classes) or predicted_vs_true
-        (regression), score_by_length and worst_rows, all .png; worst_rows.csv, with whole texts,
-        is written beside them.
+        learning_curves, lr_schedule, confusion (classes, scales), calibration (classes, labels),
+        predicted_vs_true (values, scales), target_scores (several targets), score_by_length and
+        worst_rows, all .png; worst_rows.csv, with whole texts, is written beside them.
     """
     folder = paths.experiment(cfg.exp) / "pictures"
     pictures = draw_training(cfg, paths, competition, oof, scores, folder)
-    return pictures + draw_predictions(cfg, competition, oof, folder)
+    return pictures + draw_predictions(cfg, paths, competition, oof, folder)
 
 
 def draw_training(
     cfg: CFG, paths: Paths, competition: Competition, oof: Oof, scores: dict[str, Any], folder: Path
 ) -> list[Path]:
     """Learning curves of all folds and seeds, and the learning rates of the last fold."""
-    histories = [
-        read_history(paths.fold(cfg.exp, seed, fold), seed, fold)
-        for seed in oof.seeds
-        for fold in oof.folds
-    ]
+    histories = read_histories(cfg, paths, oof)
     curves = learning_curves(
         folder / "learning_curves.png", histories, scores["metric"], scores["greater_is_better"]
     )
@@ -91,19 +88,34 @@ def draw_training(
     return [curves, lr_schedule(path, steps, rates, sorted(plan.eval_steps), note)]
 
 
-def draw_predictions(cfg: CFG, competition: Competition, oof: Oof, folder: Path) -> list[Path]:
+def read_histories(cfg: CFG, paths: Paths, oof: Oof) -> list[pd.DataFrame]:
+    """history.csv of every seed and fold."""
+    return [
+        read_history(paths.fold(cfg.exp, seed, fold), seed, fold)
+        for seed in oof.seeds
+        for fold in oof.folds
+    ]
+
+
+def draw_predictions(
+    cfg: CFG, paths: Paths, competition: Competition, oof: Oof, folder: Path
+) -> list[Path]:
     """Right and wrong, score by text length, and the worst rows; averaged over seeds."""
     task, y = competition.task, competition.y[oof.rows]
     pred = oof.blocks["pred"].mean(axis=0)
     texts = [competition.train_texts[row] for row in oof.rows]
     inputs = cross_fitted_decision(task, y, pred, oof.fold).inputs
     lengths = np.array([len(text) for text in texts])
-    groups = _groups(cfg, competition, oof.rows)
+    groups = _groups(competition, oof.rows)
     table = worst_table(task, oof.ids, oof.fold, texts, y, pred, WORST)
     write_text(folder / "worst_rows.csv", table.to_csv(index=False))
     title = f"{cfg.comp} {cfg.exp}: the {len(table)} rows predicted worst, out of fold"
+    pictures = _right_and_wrong(folder, task, y, pred, inputs)
+    if task.several:
+        drawn = (read_histories(cfg, paths, oof), groups, cfg.bootstrap_samples)
+        pictures.append(target_scores(folder / "target_scores.png", task, y, inputs, *drawn))
     return [
-        *_right_and_wrong(folder, task, y, pred, inputs),
+        *pictures,
         score_by_length(
             folder / "score_by_length.png", task, lengths, y, inputs, groups, cfg.bootstrap_samples
         ),
@@ -114,14 +126,20 @@ def draw_predictions(cfg: CFG, competition: Competition, oof: Oof, folder: Path)
 def _right_and_wrong(
     folder: Path, task: Task, y: np.ndarray, pred: np.ndarray, inputs: np.ndarray
 ) -> list[Path]:
-    if task.kind == "regression":
-        path = folder / "predicted_vs_true.png"
-        return [predicted_vs_true(path, y[:, 0], pred[:, 0], task.targets[0])]
+    values = folder / "predicted_vs_true.png"
+    probabilities = folder / "calibration.png"
+    if task.kind == "multi-target":
+        return [values_by_target(values, y, pred, task.targets)]
+    if task.truth == "values":
+        return [predicted_vs_true(values, y[:, 0], pred[:, 0], task.targets[0])]
+    if task.truth == "labels":
+        return [calibration(probabilities, task, y, pred)]
     labels = inputs if inputs.ndim == 1 else hard_labels(task.kind, pred)
-    return [
-        confusion(folder / "confusion.png", y, labels, list(task.labels)),
-        calibration(folder / "calibration.png", task, y, pred),
-    ]
+    matrix = confusion(folder / "confusion.png", y, labels, list(task.labels))
+    if task.kind == "ordinal":
+        about = f"{task.targets[0]}, steps above {task.labels[0]}"
+        return [matrix, predicted_vs_true(values, y.astype(np.float64), pred[:, 0], about)]
+    return [matrix, calibration(probabilities, task, y, pred)]
 
 
 def read_history(folder: Path, seed: int, fold: int) -> pd.DataFrame:
@@ -166,11 +184,11 @@ def peak_rates(cfg: CFG, folder: Path) -> dict[str, float]:
     }
 
 
-def _groups(cfg: CFG, competition: Competition, rows: np.ndarray) -> np.ndarray | None:
-    """(n,) number of each row's group, where the user named a group column."""
-    if not cfg.group_col:
+def _groups(competition: Competition, rows: np.ndarray) -> np.ndarray | None:
+    """(n,) number of each row's group, where there is a group column."""
+    if not competition.group_col:
         return None
-    return pd.factorize(competition.train[cfg.group_col].iloc[rows])[0]
+    return pd.factorize(competition.train[competition.group_col].iloc[rows])[0]
 
 
 def _track(
@@ -188,6 +206,11 @@ def summary_figures(scores: dict[str, Any]) -> dict[str, Any]:
     lo, hi = scores["ci95"]
     figures = {key: scores.get(key) for key in _PLAIN_FIGURES}
     figures |= {"ci95_lo": lo, "ci95_hi": hi}
+    figures |= {f"score/{name}": value for name, value in scores.get("target_scores", {}).items()}
+    cuts = figures["threshold"]
+    if isinstance(cuts, list):
+        del figures["threshold"]
+        figures |= {f"cut{i}": cut for i, cut in enumerate(cuts)}
     figures |= {f"score_seed{seed}": value for seed, value in scores["seed_scores"].items()}
     figures |= {"n_folds": len(scores["folds"]), "n_seeds": len(scores["seeds"])}
     return {key: value for key, value in figures.items() if value is not None}

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from sklearn.metrics import confusion_matrix
 
 from oofline.report.fonts import displayable, text_width
@@ -71,28 +72,39 @@ def predicted_vs_true(path: Path, y: np.ndarray, pred: np.ndarray, name: str) ->
         pred: (n,) float64.
         name: of the target.
     """
-    lo, hi = float(min(y.min(), pred.min())), float(max(y.max(), pred.max()))
-    pad = 0.04 * (hi - lo or 1.0)
     with figure(path, 6.2, 6.0) as fig:
         ax = fig.subplots()
-        if len(y) > MAX_POINTS:
-            density = ax.hexbin(pred, y, gridsize=45, cmap="Blues", mincnt=1, bins="log")
+        density = draw_values(ax, y, pred)
+        if density is not None:
             bar = fig.colorbar(density, ax=ax, shrink=0.8, label="rows", format="%d")
             bar.outline.set_visible(False)
-        else:
-            ax.scatter(pred, y, s=9, color=BLUE, alpha=0.3, linewidths=0, label="row")
-        ax.plot(
-            [lo, hi], [lo, hi], color=DARK, linewidth=1, linestyle="--", label="true = predicted"
-        )
-        middle, mean, error = _binned_means(pred, y)
-        ax.errorbar(middle, mean, yerr=1.96 * error, color=ORANGE, marker="o", markersize=5,
-                    linewidth=1.4, capsize=0, label="mean of true values, 95 %")  # fmt: skip
-        ax.set(xlim=(lo - pad, hi + pad), ylim=(lo - pad, hi + pad), aspect="equal")
         titles(
             ax, f"{displayable(name)}: {len(y):,} rows predicted out of fold", "predicted", "true"
         )
         ax.legend(loc="upper left")
     return path
+
+
+def draw_values(ax: Axes, y: np.ndarray, pred: np.ndarray) -> PolyCollection | None:
+    """One panel of `predicted_vs_true`, without titles; returns the density where one is drawn.
+
+    Args:
+        ax: the panel.
+        y: (n,) float64.
+        pred: (n,) float64.
+    """
+    lo, hi = float(min(y.min(), pred.min())), float(max(y.max(), pred.max()))
+    pad, density = 0.04 * (hi - lo or 1.0), None
+    if len(y) > MAX_POINTS:
+        density = ax.hexbin(pred, y, gridsize=45, cmap="Blues", mincnt=1, bins="log")
+    else:
+        ax.scatter(pred, y, s=9, color=BLUE, alpha=0.3, linewidths=0, label="row")
+    ax.plot([lo, hi], [lo, hi], color=DARK, linewidth=1, linestyle="--", label="true = predicted")
+    middle, mean, error = _binned_means(pred, y)
+    ax.errorbar(middle, mean, yerr=1.96 * error, color=ORANGE, marker="o", markersize=5,
+                linewidth=1.4, capsize=0, label="mean of true values, 95 %")  # fmt: skip
+    ax.set(xlim=(lo - pad, hi + pad), ylim=(lo - pad, hi + pad), aspect="equal")
+    return density
 
 
 def _binned_means(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -125,7 +137,7 @@ def score_by_length(
         path: PNG to write.
         task: gives the metric.
         lengths: (n,) of each text.
-        y: (n,) int64 or (n, 1) float64.
+        y: (n,) int64 or (n, T).
         inputs: `Decision.inputs`, out of fold.
         groups: (n,) rows that are drawn together, or None.
         n_samples: resamples of each interval.
@@ -163,13 +175,24 @@ def _cut(text: str, length: int) -> str:
 
 
 def row_losses(task: Task, y: np.ndarray, pred: np.ndarray) -> np.ndarray:
-    """How wrong each prediction is (n,): -log probability of the true class, or |error|."""
-    if task.kind == "regression":
-        return np.abs(pred[:, 0] - y.reshape(len(y)))
-    return -np.log(np.clip(_true_probability(task, y, pred), 1e-15, 1.0))
+    """How wrong each prediction is (n,).
+
+    Classes: -log probability of the true class; several labels: its mean over labels. Values and
+    positions on a scale: |error|; several targets: its mean over targets, each in units of the
+    target's standard deviation.
+    """
+    if task.truth == "values" or task.kind == "ordinal":
+        truth = y.reshape(len(y), -1)
+        spread = truth.std(axis=0) if task.several else np.ones(1)
+        return (np.abs(pred - truth) / np.where(spread > 0, spread, 1.0)).mean(axis=1)
+    true = _true_probability(task, y, pred)
+    return -np.log(np.clip(true, 1e-15, 1.0)).reshape(len(y), -1).mean(axis=1)
 
 
 def _true_probability(task: Task, y: np.ndarray, pred: np.ndarray) -> np.ndarray:
+    """(n,), or (n, T) for several labels."""
+    if task.truth == "labels":
+        return np.where(y == 1, pred, 1.0 - pred)
     if task.kind == "binary":
         return np.where(y == 1, pred[:, 0], 1.0 - pred[:, 0])
     return pred[np.arange(len(y)), y]

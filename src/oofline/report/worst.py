@@ -13,6 +13,7 @@ from oofline.report.fonts import displayable, text_width, wrap
 from oofline.report.predictions import row_losses
 from oofline.report.style import DARK, figure
 from oofline.results import Task
+from oofline.scoring.metrics import default_cut, hard_labels
 
 SIZE = 9.0
 """Points of the texts; the measures below are multiples of it."""
@@ -40,17 +41,28 @@ def worst_table(
         ids: (m,).
         fold: (m,).
         texts: m texts.
-        y: (m,) int64 or (m, 1) float64.
+        y: (m,) int64 or (m, T).
         pred: (m, T) float64, out of fold.
         n: rows wanted.
 
     Returns:
-        DataFrame with columns id, fold, true, predicted, then "p(true)" (classes) or
-        "error" (predicted minus true), and text, uncut.
+        DataFrame with columns id, fold, true, predicted, then "p(true)" (classes), "error"
+        (predicted minus true; several targets: mean size in standard deviations) or "loss"
+        (several labels), and text, uncut.
     """
-    order = np.argsort(-row_losses(task, y, pred), kind="stable")[:n]
+    losses = row_losses(task, y, pred)
+    order = np.argsort(-losses, kind="stable")[:n]
     table = pd.DataFrame({"id": ids[order].astype(str), "fold": fold[order]})
-    if task.kind == "regression":
+    if task.several:
+        table["true"] = [_listed(task, row) for row in y[order]]
+        table["predicted"] = [_listed(task, row) for row in pred[order]]
+        table["loss" if task.truth == "labels" else "error"] = losses[order]
+    elif task.kind == "ordinal":
+        names = np.array(task.labels, dtype=object)
+        table["true"] = names[y[order]]
+        table["predicted"] = names[hard_labels(task.kind, pred[order], default_cut(task))]
+        table["error"] = pred[order, 0] - y[order]
+    elif task.truth == "values":
         truth = y.reshape(len(y))[order]
         table["true"], table["predicted"] = truth, pred[order, 0]
         table["error"] = pred[order, 0] - truth
@@ -61,6 +73,14 @@ def worst_table(
         table["p(true)"] = p[order, y[order]]
     table["text"] = [texts[index] for index in order]
     return table
+
+
+def _listed(task: Task, row: np.ndarray) -> str:
+    """Labels that are there (above 0.5), or the values."""
+    if task.truth == "labels":
+        there = [name for name, p in zip(task.outputs, row, strict=True) if p > 0.5]
+        return ", ".join(there) or "none"
+    return ", ".join(f"{value:.3g}" for value in row)
 
 
 def worst_rows(path: Path, table: pd.DataFrame, title: str) -> Path:

@@ -5,30 +5,39 @@ is cross-fitted: for each fold, weights and threshold come from the other folds'
 weights for the test rows come from all rows.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 
 from oofline.errors import ConfigError, DataError
 from oofline.results import Task
-from oofline.scoring.class_metrics import EPSILON
-from oofline.scoring.decisions import best_threshold, is_thresholded
-from oofline.scoring.metrics import get_metric, hard_labels
+from oofline.scoring.metrics import Cut, get_metric, hard_labels
+from oofline.scoring.weights import (
+    PER_TARGET,
+    convex_weights,
+    fit_weights,
+    fitted_score,
+    hill_climb,
+    mix,
+)
 
-METHODS = ("auto", "mean", "rank_mean", "hill_climbing", "convex")
-"""What `blend` accepts; "auto" takes the best of mean, hill_climbing and convex.
+__all__ = [
+    "METHODS", "Blend", "blend", "check_method", "convex_weights", "fit_weights", "fitted_score",
+    "hill_climb", "ranks_within",
+]  # fmt: skip
+
+METHODS = (
+    "auto", "mean", "rank_mean", "hill_climbing", "convex", "hill_climbing_per_target",
+    "convex_per_target",
+)  # fmt: skip
+"""What `blend` accepts; "auto" takes the best of mean, hill_climbing and convex, and where there
+are several targets or labels of hill_climbing and convex with weights for each of them too.
 
 rank_mean is not among them: its scale is another one, and folds that choose different methods would
 mix the two in one column.
 """
 RANK_METRICS = ("roc_auc", "f1", "f1_macro", "f1_weighted", "mcc", "spearman")
 """Metrics that survive replacing predictions by ranks (binary ones, and Spearman's)."""
-HILL_STEPS = 50
-"""Most members that hill climbing adds, with replacement."""
-HILL_PATIENCE = 10
-"""Hill climbing stops after this many steps without a new best."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +48,11 @@ class Blend:
         method: one of `METHODS` but "auto".
         pred: (n, T) float64, each fold blended by weights from the other folds.
         inputs: what the metric takes: labels (n,) where it needs labels, else ``pred``.
-        fold_weights: fold -> (M,) weights used there.
+        fold_weights: fold -> (M,) weights used there, or (M, T) for each target.
         fold_methods: fold -> method used there (differs under "auto" only).
-        fold_thresholds: fold -> threshold used there (0.5 where none is tuned).
-        weights: (M,) for the test rows, fitted on all rows.
-        threshold: for the test rows, chosen on all rows.
+        fold_thresholds: fold -> cut used there (`default_cut` where none is tuned).
+        weights: (M,) or (M, T) for the test rows, fitted on all rows.
+        threshold: cut for the test rows, chosen on all rows.
         score: cross-fitted.
         in_sample: score of ``weights`` and ``threshold`` on the rows that chose them: optimistic.
     """
@@ -53,9 +62,9 @@ class Blend:
     inputs: np.ndarray
     fold_weights: dict[int, np.ndarray]
     fold_methods: dict[int, str]
-    fold_thresholds: dict[int, float]
+    fold_thresholds: dict[int, Cut]
     weights: np.ndarray
-    threshold: float
+    threshold: Cut
     score: float
     in_sample: float
 
@@ -68,13 +77,18 @@ def check_method(task: Task, method: str) -> tuple[str, ...]:
     """
     if method not in METHODS:
         raise ConfigError(f"unknown ensemble method {method!r}: use one of {', '.join(METHODS)}")
-    ranks = task.kind != "multiclass" and task.metric in RANK_METRICS
+    ranks = task.kind not in ("multiclass", "ordinal") and task.metric in RANK_METRICS
     if method == "rank_mean" and not ranks:
         raise ConfigError(
             f"rank_mean replaces predictions by ranks, which {task.metric} of a {task.kind} task "
             f"cannot score: use mean, hill_climbing or convex (ranks fit {', '.join(RANK_METRICS)})"
         )
-    return ("mean", "hill_climbing", "convex") if method == "auto" else (method,)
+    if method.endswith(PER_TARGET) and not task.several:
+        raise ConfigError(f"{method} needs several targets or labels: use convex or hill_climbing")
+    if method != "auto":
+        return (method,)
+    fitted = ("hill_climbing", "convex")
+    return ("mean", *fitted, *(name + PER_TARGET for name in fitted if task.several))
 
 
 def ranks_within(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -89,92 +103,6 @@ def ranks_within(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
         left, right = (np.searchsorted(ordered, column, side) for side in ("left", "right"))
         columns.append((left + right) / (2 * len(ordered)))
     return np.stack(columns, axis=1)
-
-
-def hill_climb(task: Task, y: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Weights (M,) by adding members with replacement while the metric rises (Caruana 2004).
-
-    Args:
-        task: gives the metric, which is maximised itself (F1 and MCC: at their best threshold).
-        y: (n,) or (n, T).
-        members: (M, n, T).
-    """
-    sign = get_metric(task.metric, task.kind).sign
-    counts, total = np.zeros(len(members)), np.zeros(members.shape[1:])
-    best_value, best_counts = -np.inf, np.ones(len(members))
-    for step in range(1, HILL_STEPS + 1):
-        trials = [sign * fitted_score(task, y, (total + m) / step)[0] for m in members]
-        chosen = int(np.argmax(np.nan_to_num(trials, nan=-np.inf)))
-        counts[chosen] += 1
-        total += members[chosen]
-        if trials[chosen] > best_value + 1e-12:
-            best_value, best_counts = trials[chosen], counts.copy()
-        elif step - best_counts.sum() >= HILL_PATIENCE:
-            break
-    return best_counts / best_counts.sum()
-
-
-def fitted_score(task: Task, y: np.ndarray, pred: np.ndarray) -> tuple[float, float]:
-    """(score, threshold) with the threshold, if any, chosen on these very rows."""
-    metric = get_metric(task.metric, task.kind)
-    if is_thresholded(task):
-        threshold, value = best_threshold(metric, y, pred[:, 0])
-        return value, threshold
-    inputs = hard_labels(task.kind, pred) if metric.needs == "label" else pred
-    return float(metric.function(y, inputs)), 0.5
-
-
-def convex_weights(task: Task, y: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Weights (M,), non-negative with sum 1, that minimise log loss (classes) or squared error.
-
-    Both are convex in the weights, so SLSQP finds the one minimum; the metric itself may be another
-    one (log loss stands in for accuracy, F1 and the like).
-    """
-    loss = _squared_error(y, members) if task.kind == "regression" else _log_loss(y, members)
-    n_members = len(members)
-    found = minimize(
-        loss, np.full(n_members, 1 / n_members), jac=True, method="SLSQP",
-        bounds=[(0, 1)] * n_members, options={"ftol": 1e-10, "maxiter": 200},
-        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
-    )  # fmt: skip
-    weights = np.clip(found.x, 0, None)
-    weights[weights < 1e-6] = 0
-    return weights / weights.sum()
-
-
-Loss = Callable[[np.ndarray], tuple[float, np.ndarray]]
-
-
-def _log_loss(y: np.ndarray, members: np.ndarray) -> Loss:
-    """Weights -> (mean negative log of the blended true-class probability, its gradient)."""
-    if members.shape[2] == 1:
-        true = np.where(y == 1, members[:, :, 0], 1 - members[:, :, 0])
-    else:
-        true = members[:, np.arange(len(y)), y]
-
-    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        """Loss of the blend and its gradient."""
-        blended = np.clip(weights @ true, EPSILON, None)
-        return -float(np.log(blended).mean()), -(true / blended).mean(axis=1)
-
-    return loss
-
-
-def _squared_error(y: np.ndarray, members: np.ndarray) -> Loss:
-    """Weights -> (mean squared error in units of var y, its gradient), through the Gram matrix."""
-    scale = float(y.var()) or 1.0
-    errors = (members - y[None]).reshape(len(members), -1)
-    gram = errors @ errors.T / errors.shape[1] / scale  # weights sum to 1: blend - y = w @ errors
-    return lambda weights: (float(weights @ gram @ weights), 2 * gram @ weights)
-
-
-def fit_weights(task: Task, y: np.ndarray, members: np.ndarray, method: str) -> np.ndarray:
-    """Weights (M,) of one method on these rows; members (M, n, T) (ranks under rank_mean)."""
-    if method == "hill_climbing":
-        return hill_climb(task, y, members)
-    if method == "convex":
-        return convex_weights(task, y, members)
-    return np.full(len(members), 1 / len(members))
 
 
 def blend(task: Task, y: np.ndarray, members: np.ndarray, fold: np.ndarray, method: str) -> Blend:
@@ -207,29 +135,26 @@ def _cross_fit(
 ) -> Blend:
     """Blend with the best of ``methods``, chosen and fitted without the rows it is scored on."""
     metric = get_metric(task.metric, task.kind)
-    pred, labels = np.empty(members.shape[1:]), np.empty(len(y), dtype=np.int64)
+    needs_labels = metric.needs == "label"
+    pred, labels = np.empty(members.shape[1:]), np.empty(y.shape[: 1 + task.several], np.int64)
     weights, chosen, thresholds = {}, {}, {}
     for held in map(int, np.unique(fold)):
         inside = fold == held
         others = members[:, ~inside]
         chosen[held] = _choose(task, y[~inside], others, fold[~inside], methods)
         weights[held] = fit_weights(task, y[~inside], others, chosen[held])
-        thresholds[held] = fitted_score(task, y[~inside], _mix(weights[held], others))[1]
-        pred[inside] = _mix(weights[held], members[:, inside])
-        labels[inside] = hard_labels(task.kind, pred[inside], thresholds[held])
+        thresholds[held] = fitted_score(task, y[~inside], mix(weights[held], others))[1]
+        pred[inside] = mix(weights[held], members[:, inside])
+        if needs_labels:
+            labels[inside] = hard_labels(task.kind, pred[inside], thresholds[held])
     method = _choose(task, y, members, fold, methods)
     final = fit_weights(task, y, members, method)
-    in_sample, threshold = fitted_score(task, y, _mix(final, members))
-    inputs = labels if metric.needs == "label" else pred
+    in_sample, threshold = fitted_score(task, y, mix(final, members))
+    inputs = labels if needs_labels else pred
     value = float(metric.function(y, inputs))
     return Blend(
         method, pred, inputs, weights, chosen, thresholds, final, threshold, value, in_sample
     )
-
-
-def _mix(weights: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """(n, T) weighted sum of members (M, n, T)."""
-    return np.tensordot(weights, members, axes=1)
 
 
 def _choose(
@@ -244,7 +169,7 @@ def _choose(
         if len(np.unique(fold)) > 1:
             value = _cross_fit(task, y, members, fold, (method,)).score
         else:
-            mixed = _mix(fit_weights(task, y, members, method), members)
+            mixed = mix(fit_weights(task, y, members, method), members)
             value = fitted_score(task, y, mixed)[0]
         values[method] = sign * value if np.isfinite(value) else -np.inf
     return max(values, key=lambda method: values[method])

@@ -7,7 +7,7 @@ equal to scikit-learn's. A score that the rows do not define is ``nan``.
 import numpy as np
 from scipy.stats import rankdata
 
-from oofline.scoring.registry import CLASSES, REGRESSION, metric
+from oofline.scoring.registry import CLASSES, LABELS, ORDINAL, metric
 
 EPSILON = float(np.finfo(np.float32).eps)
 """Probabilities are clipped to [EPSILON, 1 - EPSILON] for the log loss (1.2e-7: float32 models)."""
@@ -33,7 +33,7 @@ def mcc_from_counts(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.ndarr
     return np.divide(covariance, margins, out=np.zeros_like(margins), where=margins > 0)
 
 
-@metric("accuracy", greater_is_better=True, needs="label", kinds=CLASSES)
+@metric("accuracy", greater_is_better=True, needs="label", kinds=(*CLASSES, *ORDINAL))
 def accuracy(y: np.ndarray, labels: np.ndarray) -> float:
     """Share of rows labelled right."""
     return float(np.mean(y == labels))
@@ -54,38 +54,71 @@ def _f1_by_class(y: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndar
     return f1_from_counts(tp, chosen - tp, true - tp)[occurs], true[occurs]
 
 
-@metric("f1_macro", greater_is_better=True, needs="label", kinds=CLASSES, thresholded=True)
+_F1_KINDS = (*CLASSES, *ORDINAL, *LABELS)
+
+
+@metric("f1_macro", greater_is_better=True, needs="label", kinds=_F1_KINDS, thresholded=True)
 def f1_macro(y: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over classes of their F1 (classes neither true nor chosen are left out)."""
-    return float(_f1_by_class(y, labels)[0].mean())
+    """Mean F1 over classes or labels (those neither true nor chosen are left out)."""
+    if y.ndim == 1:
+        return float(_f1_by_class(y, labels)[0].mean())
+    tp, true, chosen = (y * labels).sum(axis=0), y.sum(axis=0), labels.sum(axis=0)
+    occurs = true + chosen > 0
+    by_label = f1_from_counts(tp, chosen - tp, true - tp)[occurs]
+    return float(by_label.mean()) if len(by_label) else float("nan")
 
 
-@metric("f1_weighted", greater_is_better=True, needs="label", kinds=CLASSES, thresholded=True)
+@metric("f1_micro", greater_is_better=True, needs="label", kinds=LABELS, thresholded=True)
+def f1_micro(y: np.ndarray, labels: np.ndarray) -> float:
+    """F1 of all cells of all labels together."""
+    return f1(y, labels)
+
+
+_WEIGHTED = (*CLASSES, *ORDINAL)
+
+
+@metric("f1_weighted", greater_is_better=True, needs="label", kinds=_WEIGHTED, thresholded=True)
 def f1_weighted(y: np.ndarray, labels: np.ndarray) -> float:
     """Mean of the classes' F1, weighted by their number of true rows."""
     by_class, support = _f1_by_class(y, labels)
     return float(np.average(by_class, weights=support))
 
 
-@metric("log_loss", greater_is_better=False, needs="probability", kinds=CLASSES)
+@metric("log_loss", greater_is_better=False, needs="probability", kinds=(*CLASSES, *LABELS))
 def log_loss(y: np.ndarray, pred: np.ndarray) -> float:
-    """Mean negative log probability of the true class (natural log, clipped at EPSILON)."""
-    if pred.shape[1] == 1:
+    """Mean negative log probability of the truth (natural log, clipped at EPSILON).
+
+    Over rows; several labels: over rows and labels, so it is the mean over label columns.
+    """
+    if y.ndim == 2:
+        true = np.where(y == 1, pred, 1.0 - pred)
+    elif pred.shape[1] == 1:
         true = np.where(y == 1, pred[:, 0], 1.0 - pred[:, 0])
     else:
         true = pred[np.arange(len(y)), y]
     return float(-np.log(np.clip(true, EPSILON, 1.0 - EPSILON)).mean())
 
 
-@metric("roc_auc", greater_is_better=True, needs="probability", kinds=CLASSES)
+@metric("roc_auc", greater_is_better=True, needs="probability", kinds=(*CLASSES, *LABELS))
 def roc_auc(y: np.ndarray, pred: np.ndarray) -> float:
     """Area under the ROC curve; several classes: one against the rest, mean over classes.
 
     Computed from ranks (Mann-Whitney U), ties counting half. nan if a class has no row, or all.
+    Several labels: mean over those labels (macro) that have both positive and negative rows.
     """
+    if y.ndim == 2:
+        by_label = np.array([_auc(y[:, t] == 1, pred[:, t]) for t in range(y.shape[1])])
+        known = by_label[np.isfinite(by_label)]
+        return float(known.mean()) if len(known) else float("nan")
     if pred.shape[1] == 1:
         return _auc(y == 1, pred[:, 0])
     return float(np.mean([_auc(y == k, pred[:, k]) for k in range(pred.shape[1])]))
+
+
+@metric("roc_auc_micro", greater_is_better=True, needs="probability", kinds=LABELS)
+def roc_auc_micro(y: np.ndarray, pred: np.ndarray) -> float:
+    """Area under the ROC curve of all cells of all labels together."""
+    return _auc(y.ravel() == 1, pred.ravel())
 
 
 def _auc(positive: np.ndarray, values: np.ndarray) -> float:
@@ -97,7 +130,7 @@ def _auc(positive: np.ndarray, values: np.ndarray) -> float:
     return (rank_sum - n_positive * (n_positive + 1) / 2) / n_pairs
 
 
-@metric("mcc", greater_is_better=True, needs="label", kinds=CLASSES, thresholded=True)
+@metric("mcc", greater_is_better=True, needs="label", kinds=_WEIGHTED, thresholded=True)
 def mcc(y: np.ndarray, labels: np.ndarray) -> float:
     """Matthews correlation coefficient; several classes: Gorodkin's R_K (2004). 0 if constant."""
     counts = confusion(y, labels)
@@ -107,7 +140,7 @@ def mcc(y: np.ndarray, labels: np.ndarray) -> float:
     return float(covariance / spread) if spread > 0 else 0.0
 
 
-@metric("qwk", greater_is_better=True, needs="label", kinds=(*CLASSES, *REGRESSION))
+@metric("qwk", greater_is_better=True, needs="label", kinds=(*CLASSES, *ORDINAL, "regression"))
 def qwk(y: np.ndarray, labels: np.ndarray) -> float:
     """Quadratically weighted kappa of ordered classes; regression: of rounded values.
 

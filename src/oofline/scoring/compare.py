@@ -169,8 +169,8 @@ def compare_experiments(
 
     Returns:
         DataFrame with columns experiment, score, lo, hi, diff, diff_lo, diff_hi, verdict, p,
-        rows_needed, fold_std, seed_std, seeds, minutes, samples_per_s. The base's own differences
-        are nan, its verdict "base".
+        rows_needed, fold_std, seed_std, seeds, minutes, samples_per_s, and "score/<target>" where
+        there are several. The base's own differences are nan, its verdict "base".
 
     Raises:
         DataError: a name is not there, or its rows or folds are not those given.
@@ -225,4 +225,5 @@ def _row(member: Stored) -> dict[str, Any]:
     row |= {"p": nan, "rows_needed": nan}
     row |= {key: scores.get(key, nan) for key in ("fold_std", "seed_std")}
     row["seeds"] = ",".join(map(str, member.seeds))
+    row |= {f"score/{name}": value for name, value in scores.get("target_scores", {}).items()}
     return row | {key: scores.get(key, nan) for key in ("minutes", "samples_per_s")}

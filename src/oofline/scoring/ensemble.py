@@ -12,7 +12,14 @@ from oofline.scoring.decisions import cross_fitted_decision, is_thresholded
 from oofline.scoring.ensemble_files import Ensemble, write_ensemble
 from oofline.scoring.metrics import get_metric
 from oofline.scoring.stored import Stored
-from oofline.scoring.summary import decided_score, fold_scores, interval, plain, spread
+from oofline.scoring.summary import (
+    by_target,
+    decided_score,
+    fold_scores,
+    interval,
+    plain,
+    spread,
+)
 from oofline.storage import Paths
 
 
@@ -141,6 +148,7 @@ def _scores(
         "seeds": sorted({seed for m in members for seed in m.seeds}),
         "fold_scores": [{"fold": k, "seed": -1, "score": v} for k, v in by_fold.items()],
         "fold_std": spread(by_fold.values()),
+        **by_target(task, y, blended.inputs),
         "threshold": blended.threshold,
         "thresholds": blended.fold_thresholds if is_thresholded(task) else {},
         "minutes": sum(float(m.scores.get("minutes") or 0.0) for m in members),

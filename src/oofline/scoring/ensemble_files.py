@@ -102,6 +102,11 @@ def _weights(result: Ensemble) -> dict[str, Any]:
     }
 
 
+def mean_weights(weights: np.ndarray) -> np.ndarray:
+    """(M,) weights of the members, of (M, T) the mean over targets."""
+    return weights if weights.ndim == 1 else weights.mean(axis=1)
+
+
 def markdown(task: Task, result: Ensemble) -> str:
     """ensemble.md: weights, the honest and the optimistic score, and whether blending helped."""
     blended, scores, best = result.blend, result.scores, result.members[result.best]
@@ -122,16 +127,37 @@ def markdown(task: Task, result: Ensemble) -> str:
         "| " + " | ".join(header) + " |",
         "|" + " --- |" * len(header),
     ]
+    total = mean_weights(blended.weights)
+    of_folds = {k: mean_weights(blended.fold_weights[k]) for k in folds}
     for index, name in enumerate(result.members):
         cells = [name + (" (best)" if name == best else ""), f"{result.member_scores[index]:.5f}"]
-        cells += [f"{blended.weights[index]:.3f}"]
-        cells += [f"{blended.fold_weights[k][index]:.3f}" for k in folds]
+        cells += [f"{total[index]:.3f}"]
+        cells += [f"{of_folds[k][index]:.3f}" for k in folds]
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", "`weight` blends the test rows; the fold columns show how stable it is."]
+    lines += _by_target(task, result)
     if len(set(blended.fold_methods.values()) | {blended.method}) > 1:
         chosen = ", ".join(f"fold {k}: {m}" for k, m in blended.fold_methods.items())
         lines += ["", f"The method was chosen without the fold it is scored on: {chosen}."]
     return "\n".join(lines) + "\n"
+
+
+def _by_target(task: Task, result: Ensemble) -> list[str]:
+    """Tables of the score and, where each has its own, the weights of every target."""
+    scores = result.scores.get("target_scores")
+    if not scores:
+        return []
+    weights = result.blend.weights
+    own = result.members if weights.ndim == 2 else []
+    means = any(weights.ndim == 2 for weights in (weights, *result.blend.fold_weights.values()))
+    lines = ["", "Weights of single targets stand above as their means."] if means else []
+    lines += ["", "| target | " + " | ".join([task.metric, *own]) + " |"]
+    lines += ["|" + " --- |" * (2 + len(own))]
+    for t, (name, value) in enumerate(scores.items()):
+        cells = [name, "undefined" if value is None else f"{value:.5f}"]
+        cells += [f"{weights[m, t]:.3f}" for m in range(len(own))]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def verdict_line(task: Task, result: Ensemble) -> str:

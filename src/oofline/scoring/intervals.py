@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from oofline.results import Kind
+from oofline.tasks import KINDS, Kind
 
 WORK = 200_000_000
 """Rows x resamples that one interval may draw; beyond it resamples are cut, to 200 at the least."""
@@ -27,10 +27,10 @@ def strata_of(kind: Kind, y: np.ndarray) -> np.ndarray | None:
     one of them is so rare that a resample might lose it.
 
     Args:
-        kind: of the task; regression has no classes.
-        y: (n,) class index, or (n, T) values.
+        kind: of the task.
+        y: (n,) class index, or (n, T) labels or values, which have no classes.
     """
-    if kind == "regression":
+    if KINDS[kind].truth != "class":
         return None
     return y if np.unique(y, return_counts=True)[1].min(initial=RARE) < RARE else None
 

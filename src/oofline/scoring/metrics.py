@@ -16,12 +16,16 @@ from oofline.scoring.registry import METRICS, Metric, metric
 
 __all__ = [
     "METRICS",
+    "Cut",
     "Metric",
     "class_metrics",
+    "default_cut",
     "get_metric",
     "hard_labels",
     "metric",
     "score",
+    "score_targets",
+    "scores_by_target",
     "value_metrics",
 ]
 
@@ -31,7 +35,7 @@ def get_metric(name: str, task_kind: str) -> Metric:
 
     Args:
         name: as in `Task.metric`.
-        task_kind: "binary", "multiclass" or "regression".
+        task_kind: as in `Task.kind`.
 
     Raises:
         ConfigError: unknown name (the nearest is named), or it does not fit the kind of task (those
@@ -47,27 +51,42 @@ def get_metric(name: str, task_kind: str) -> Metric:
     return METRICS[name]
 
 
-def hard_labels(kind: Kind, pred: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-    """Labels (n,) int64 from predictions (n, T).
+Cut = float | np.ndarray
+"""Where labels begin: one threshold; one per label (T,); or K - 1 ascending cut points of a scale
+of K steps."""
 
-    binary: 1 where the probability is above ``threshold``; multiclass: the most probable class (the
-    first of equals); regression (quadratic kappa only): the nearest integer.
+
+def default_cut(task: Task) -> Cut:
+    """0.5 for probabilities, the middles between the steps of a scale."""
+    return np.arange(len(task.labels) - 1) + 0.5 if task.kind == "ordinal" else 0.5
+
+
+def hard_labels(kind: Kind, pred: np.ndarray, cut: Cut = 0.5) -> np.ndarray:
+    """Labels int64 from predictions (n, T): (n, T) for multilabel, (n,) for the others.
+
+    binary and multilabel: 1 where the probability is above ``cut``; multiclass: the most probable
+    class (the first of equals); ordinal: number of cut points below the position; regression
+    (quadratic kappa only): the nearest integer.
     """
+    if kind == "multilabel":
+        return (pred > cut).astype(np.int64)
     if kind == "binary":
-        return (pred[:, 0] > threshold).astype(np.int64)
+        return (pred[:, 0] > cut).astype(np.int64)
     if kind == "multiclass":
         return pred.argmax(axis=1).astype(np.int64)
+    if kind == "ordinal":
+        return np.searchsorted(np.atleast_1d(cut), pred[:, 0]).astype(np.int64)
     return np.rint(pred[:, 0]).astype(np.int64)
 
 
-def score(task: Task, y: np.ndarray, pred: np.ndarray, threshold: float = 0.5) -> float:
+def score(task: Task, y: np.ndarray, pred: np.ndarray, cut: Cut | None = None) -> float:
     """Score predictions by the task's metric.
 
     Args:
         task: gives the metric and the kind.
-        y: (n,) int64 class index, or (n, T) float64 targets.
-        pred: (n, T) float64: probability of the positive class (T = 1), of each class, or values.
-        threshold: binary label metrics count probabilities above it as positive.
+        y: (n,) int64 class index, (n, T) int64 labels, or (n, T) float64 targets.
+        pred: (n, T) float64, as `Task.outputs` names them.
+        cut: turns predictions into labels for metrics of labels; None = `default_cut`.
 
     Returns:
         The score; nan where it is not defined on these rows or a prediction is not finite.
@@ -84,5 +103,27 @@ def score(task: Task, y: np.ndarray, pred: np.ndarray, threshold: float = 0.5) -
         )
     if not np.isfinite(pred).all():
         return float("nan")
-    inputs = hard_labels(task.kind, pred, threshold) if chosen.needs == "label" else pred
+    cut = default_cut(task) if cut is None else cut
+    inputs = hard_labels(task.kind, pred, cut) if chosen.needs == "label" else pred
     return float(chosen.function(y, inputs))
+
+
+def score_targets(task: Task, y: np.ndarray, pred: np.ndarray) -> dict[str, float]:
+    """`scores_by_target` of predictions (n, T), cut at `default_cut`."""
+    labels = get_metric(task.metric, task.kind).needs == "label"
+    inputs = hard_labels(task.kind, pred, default_cut(task)) if labels else pred
+    return scores_by_target(task, y, inputs)
+
+
+def scores_by_target(task: Task, y: np.ndarray, inputs: np.ndarray) -> dict[str, float]:
+    """The metric of each target or label alone; {} where there is one.
+
+    Args:
+        task: gives metric and names.
+        y: (n, T).
+        inputs: (n, T) labels where the metric needs labels, else predictions.
+    """
+    if not task.several:
+        return {}
+    function = get_metric(task.metric, task.kind).function
+    return {name: float(function(y[:, [t]], inputs[:, [t]])) for t, name in enumerate(task.outputs)}

@@ -7,13 +7,15 @@ from typing import Literal
 import numpy as np
 
 from oofline.errors import ConfigError
-from oofline.results import Kind
+from oofline.tasks import Kind, kinds_of
 
 Needs = Literal["label", "probability", "value"]
 MetricFunction = Callable[[np.ndarray, np.ndarray], float]
 
-CLASSES: tuple[Kind, ...] = ("binary", "multiclass")
-REGRESSION: tuple[Kind, ...] = ("regression",)
+CLASSES: tuple[Kind, ...] = kinds_of("class")
+REGRESSION: tuple[Kind, ...] = kinds_of("values")
+LABELS: tuple[Kind, ...] = kinds_of("labels")
+ORDINAL: tuple[Kind, ...] = ("ordinal",)
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,14 @@ class Metric:
 
     Attributes:
         name: how CFG and `Task.metric` call it.
-        function: ``(y, pred) -> float``; y (n,) int64 or (n, T) float64; pred is (n,) int64 labels
-            where ``needs`` is "label", else (n, T) float64.
+        function: ``(y, pred) -> float``; y (n,) int64, (n, T) int64 of 0 and 1 (multilabel) or
+            (n, T) float64; pred has the shape of y and is int64 labels where ``needs`` is
+            "label", else (n, T) float64.
         greater_is_better: direction.
         needs: "label", "probability" or "value": what ``function`` takes as pred.
         kinds: task kinds that it fits.
-        thresholded: for binary tasks the decision threshold is tuned (and cross-fitted) on it.
+        thresholded: for binary tasks the decision threshold is tuned (and cross-fitted) on it;
+            for multilabel and ordinal tasks cut points are, for every metric of labels.
     """
 
     name: str

@@ -83,6 +83,13 @@ def stored_folder(paths: Paths, name: str) -> Path:
     raise DataError(f"{paths.output} has no experiment or ensemble {name!r}; there: {there}")
 
 
+def members_that_count(blend: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Member -> weight () or weights (T,) of an ensemble's weights.json; without those of all 0."""
+    pairs = zip(blend["members"], blend["weights"], strict=True)
+    weights = {member: np.asarray(weight, dtype=np.float64) for member, weight in pairs}
+    return {member: weight for member, weight in weights.items() if weight.any()}
+
+
 def load_stored(paths: Paths, spec: str, task: Task, ids: np.ndarray) -> Stored:
     """Read an experiment ("awp"), one seed of it ("awp@42") or an ensemble ("blend").
 

@@ -10,7 +10,7 @@ import pandas as pd
 from oofline.results import Task, prediction_frame
 from oofline.scoring.decisions import cross_fitted_decision
 from oofline.scoring.intervals import bootstrap_ci, strata_of
-from oofline.scoring.metrics import get_metric
+from oofline.scoring.metrics import get_metric, scores_by_target
 from oofline.scoring.oof import PREFIXES, Oof
 from oofline.storage import Paths, replacing, write_json
 
@@ -48,6 +48,12 @@ def fold_scores(
 ) -> dict[int, float]:
     """Fold -> score on its rows; nan where the metric is not defined there."""
     return {int(k): decided_score(task, y[fold == k], inputs[fold == k]) for k in np.unique(fold)}
+
+
+def by_target(task: Task, y: np.ndarray, inputs: np.ndarray) -> dict[str, dict[str, float]]:
+    """``{"target_scores": {name: score}}`` where there are several targets or labels, else {}."""
+    found = scores_by_target(task, y, inputs)
+    return {"target_scores": found} if found else {}
 
 
 def spread(scores: Iterable[float]) -> float | None:
@@ -98,6 +104,7 @@ def summarise(
         "folds": oof.folds,
         "seeds": list(oof.seeds),
         **_by_fold_and_seed(task, y, oof),
+        **by_target(task, y, inputs),
         "threshold": decisions["pred"].threshold,
         "thresholds": decisions["pred"].thresholds,
         "minutes": sum(float(f.get("minutes") or 0.0) for f in oof.fold_scores),

@@ -1,22 +1,20 @@
 """How far two predictions of the same rows are apart, by kind of task."""
 
-from typing import Literal
-
 from torch import Tensor
 
 from oofline.errors import ConfigError
+from oofline.tasks import Link
 
 
-def divergence(
-    first: Tensor, second: Tensor, kind: Literal["binary", "multiclass", "multilabel", "regression"]
-) -> Tensor:
+def divergence(first: Tensor, second: Tensor, link: Link) -> Tensor:
     """Symmetric divergence of two sets of logits; 0 where they predict the same.
 
-    - multiclass: D = 1/2 (KL(p||q) + KL(q||p)) of p = softmax(first), q = softmax(second); summed
-      over the T classes.
-    - binary, multilabel: the same of the two Bernoulli distributions of each logit; summed over
-      the T labels. (A softmax over one logit is always 1, so its KL would always be 0.)
-    - regression, with any number of targets: squared difference; mean over the T outputs.
+    - softmax, expected (classes, steps of a scale): D = 1/2 (KL(p||q) + KL(q||p)) of
+      p = softmax(first), q = softmax(second); summed over the T classes.
+    - sigmoid, corn (binary, several labels, conditional steps): the same of the two Bernoulli
+      distributions of each logit; summed over the T logits. (A softmax over one logit is always
+      1, so its KL would always be 0.)
+    - identity, with any number of targets: squared difference; mean over the T outputs.
 
     Each is then the mean over B rows and S dropout samples. The two KL divergences add up to
     sum (p - q)(log p - log q). For a Bernoulli pair that is (p - q)(first - second), without any
@@ -25,18 +23,18 @@ def divergence(
     Args:
         first: (S, B, T) logits of any float type; computed in float32.
         second: (S, B, T) logits.
-        kind: as in `oofline.results.Task`, or "multilabel".
+        link: what the logits mean, as in `oofline.results.Task`.
 
     Returns:
         () float32, at least 0; differentiable in both arguments.
 
     Raises:
-        ConfigError: "multiclass" with one logit, where the divergence is always 0.
+        ConfigError: "softmax" with one logit, where the divergence is always 0.
     """
     first, second = first.float(), second.float()
-    if kind == "regression":
+    if link == "identity":
         return (first - second).square().mean()
-    if kind != "multiclass":
+    if link in ("sigmoid", "corn"):
         return ((first.sigmoid() - second.sigmoid()) * (first - second)).sum(-1).mean() / 2
     if first.shape[-1] == 1:
         raise ConfigError(

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from oofline.config import CFG
 from oofline.errors import ConfigError
 from oofline.models.dropout import dropout_values
-from oofline.results import Kind, Task
+from oofline.results import Task
+from oofline.tasks import Link
 from oofline.techniques.base import StepView, Technique
 from oofline.techniques.divergence import divergence
 
@@ -27,16 +28,16 @@ class RDrop(Technique):
 
     Args:
         alpha: weight of the divergence, above 0 (0.5 to 5 in the paper).
-        kind: of the task.
+        link: of the task.
         mixout: whether mixout is on.
     """
 
     name = "rdrop"
     copies = 2
 
-    def __init__(self, alpha: float, kind: Kind, mixout: bool = False) -> None:
+    def __init__(self, alpha: float, link: Link, mixout: bool = False) -> None:
         super().__init__()
-        self.alpha, self.kind, self.mixout = alpha, kind, mixout
+        self.alpha, self.link, self.mixout = alpha, link, mixout
         self.one_pass = not mixout
 
     @classmethod
@@ -48,14 +49,14 @@ class RDrop(Technique):
         """
         if cfg.rdrop_alpha == 0:
             return None
-        by_default = cfg.dropout is None and task.kind == "regression"
+        by_default = cfg.dropout is None and task.link == "identity"
         if (by_default or cfg.dropout == 0) and cfg.mixout_p == 0 and cfg.dropout_sample_p == 0:
-            why = ", which regression has by default" if by_default else ""
+            why = ", which values have by default" if by_default else ""
             raise ConfigError(
                 f"rdrop_alpha = {cfg.rdrop_alpha} compares two dropout masks, and dropout is 0"
                 f"{why}: set dropout (0.1), mixout_p or dropout_sample_p"
             )
-        return cls(cfg.rdrop_alpha, task.kind, cfg.mixout_p > 0)
+        return cls(cfg.rdrop_alpha, task.link, cfg.mixout_p > 0)
 
     def prepare(self, model: nn.Module) -> None:
         """Make sure that some dropout of this model acts (ModernBERT's own are all 0).
@@ -72,7 +73,7 @@ class RDrop(Technique):
     def extra_loss(self, step: StepView, logits: Tensor, loss: Tensor) -> Tensor:
         """Alpha times the divergence between the two copies in ``logits`` (S, 2*B, T)."""
         first, second = logits.chunk(self.copies, dim=1)
-        distance = divergence(first, second, self.kind)
+        distance = divergence(first, second, self.link)
         added = self.alpha * distance
         self.tally.add("divergence", distance)
         self.tally.add("added_loss", added)

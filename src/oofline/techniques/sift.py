@@ -13,7 +13,8 @@ from oofline.config import CFG
 from oofline.errors import ConfigError
 from oofline.models.structure import embeddings_module
 from oofline.models.text_model import TextModel
-from oofline.results import Kind, Task
+from oofline.results import Task
+from oofline.tasks import Link
 from oofline.techniques.base import StepView, Technique
 from oofline.techniques.divergence import divergence
 
@@ -51,14 +52,14 @@ class Sift(Technique):
         weight: lambda, above 0.
         rate: length of the ascent step per token, in units of normalised embeddings.
         noise: standard deviation of delta0, above 0, in the same units.
-        kind: of the task.
+        link: of the task.
     """
 
     name = "sift"
 
-    def __init__(self, weight: float, rate: float, noise: float, kind: Kind) -> None:
+    def __init__(self, weight: float, rate: float, noise: float, link: Link) -> None:
         super().__init__()
-        self.weight, self.rate, self.noise, self.kind = weight, rate, noise, kind
+        self.weight, self.rate, self.noise, self.link = weight, rate, noise, link
         self._delta_of: Callable[[Tensor], Tensor] | None = None
         self._missed = False
 
@@ -67,7 +68,7 @@ class Sift(Technique):
         """SiFT where sift_lambda is above 0."""
         if cfg.sift_lambda == 0:
             return None
-        return cls(cfg.sift_lambda, cfg.sift_lr, cfg.sift_noise, task.kind)
+        return cls(cfg.sift_lambda, cfg.sift_lr, cfg.sift_noise, task.link)
 
     def prepare(self, model: nn.Module) -> None:
         """Hook the normalisation that the embeddings pass through.
@@ -88,11 +89,11 @@ class Sift(Technique):
         if not deltas:
             self._missed = True
             return None
-        before = divergence(logits.detach(), noisy, self.kind)
+        before = divergence(logits.detach(), noisy, self.link)
         gradients = torch.autograd.grad(step.scaled(before), deltas)
         moved = map(functools.partial(ascend, rate=self.rate), deltas, gradients)
         disturbed = self._perturbed(step, lambda x: self._measured(x, next(moved)))
-        after = divergence(logits, disturbed, self.kind)
+        after = divergence(logits, disturbed, self.link)
         added = self.weight * after
         self.tally.add("divergence", after)
         self.tally.add("added_loss", added)

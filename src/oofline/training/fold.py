@@ -13,7 +13,7 @@ from oofline.models.losses import build_loss
 from oofline.models.text_model import build_model
 from oofline.progress import bar, say
 from oofline.results import FoldResult
-from oofline.scoring.metrics import get_metric, score
+from oofline.scoring.metrics import get_metric, score, score_targets
 from oofline.storage import remove_temporaries
 from oofline.techniques import build_techniques
 from oofline.tracking import Tracker, fold_tracker
@@ -74,6 +74,7 @@ class _FoldRun:
         self.train_rows = material.folds.train_rows(fold)
         self.valid_rows = material.folds.valid_rows(fold)
         self.precision = choose_precision(cfg)
+        self.orders = 2 if cfg.pair_swap == "train+test" else 1  # averaged in prediction
         keep_freed_memory()
         self.unit_seed = int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
         torch.manual_seed(self.unit_seed)
@@ -135,7 +136,7 @@ class _FoldRun:
             ).run()  # fmt: skip
         check_alive(self.techniques, finished=True)
         self.distances = self.drift.check()
-        test_share = len(self.material.test_tokens) / max(1, len(self.valid_rows))
+        test_share = self.material.test_tokens.n_rows / max(1, len(self.valid_rows))
         keeper.leave_if_out_of_time(
             self.evaluator.expected_seconds() * (test_share + 1),
             ", trained but not yet predicted on test",
@@ -161,11 +162,12 @@ class _FoldRun:
         valid = rules.get(self.cfg.checkpoint)
         if valid is None:
             valid = self._predict_valid().pred
-        test_rows = np.arange(len(self.material.test_tokens))
-        with bar(f"{self.name} test", len(test_rows)) as progress:
+        test_rows = np.arange(self.material.test_tokens.n_rows)
+        with bar(f"{self.name} test", len(test_rows) * self.orders) as progress:
             test = predict(
                 self.model, self.material.test_tokens, test_rows, self.precision,
                 self.cfg.eval_batch_size, progress=progress, between=self._between,
+                orders=self.orders,
             ).pred  # fmt: skip
         return FoldResult(
             self.fold, self.seed, folds.ids[self.valid_rows], valid, predictions.last,
@@ -184,6 +186,7 @@ class _FoldRun:
             "score_last": score(self.task, y, predictions.last),
             "score_best": score(self.task, y, predictions.best),
             "ci95": fold_interval(self.task, y, valid, self.cfg.bootstrap_samples),
+            **({"target_scores": t} if (t := score_targets(self.task, y, valid)) else {}),
             "n_rows": len(y),
             "folds": [self.fold],
             "seeds": [self.seed],
@@ -201,9 +204,11 @@ class _FoldRun:
 
     def _predict_valid(self) -> Predicted:
         return_freed_memory()
+        loss = self.loss_function.by_target if self.task.several else self.loss_function
         return predict(
             self.model, self.material.train_tokens, self.valid_rows, self.precision,
-            self.cfg.eval_batch_size, self.labels, self.loss_function, between=self._between,
+            self.cfg.eval_batch_size, self.labels, loss, between=self._between,
+            orders=self.orders,
         )  # fmt: skip
 
     def _save(self) -> None:
@@ -231,7 +236,7 @@ class _FoldRun:
 
     def _report_evaluation(self, row: dict[str, float]) -> None:
         row["epoch"] = self._epoch(int(row["step"]))
-        figures = {key: row[key] for key in ("valid_loss", "score", "epoch")}
+        figures = {k: v for k, v in row.items() if k.startswith(("valid_loss", "score", "epoch"))}
         figures |= {f"distance/{group}": far for group, far in self.drift.distances().items()}
         self.tracker.log(figures, int(row["step"]))
         say(

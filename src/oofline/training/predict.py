@@ -22,18 +22,24 @@ class Predicted:
 
     Attributes:
         pred: (n, T) float64 probabilities or values, in the order of the rows asked for.
-        loss: mean loss over the rows, nan without labels.
+        losses: mean loss over the rows, (1,) or (T,) as the loss function returns; nan without
+            labels.
     """
 
     pred: np.ndarray
-    loss: float
+    losses: np.ndarray
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over rows and targets."""
+        return float(self.losses.mean())
 
 
 @torch.inference_mode()
 def predict(
     model: TextModel, tokens: Tokens, rows: np.ndarray, precision: Precision, batch_size: int,
     labels: torch.Tensor | None = None, loss_function: LossFunction | None = None,
-    progress: Bar | None = None, between: Callable[[], None] = lambda: None,
+    progress: Bar | None = None, between: Callable[[], None] = lambda: None, orders: int = 1,
 ) -> Predicted:  # fmt: skip
     """Predict ``rows`` of ``tokens`` in evaluation mode; the model's mode is put back.
 
@@ -46,48 +52,54 @@ def predict(
         precision: device and autocast.
         batch_size: rows per forward pass.
         labels: labels of all rows of ``tokens``, for the loss.
-        loss_function: (logits, labels) -> mean loss.
+        loss_function: (logits, labels) -> mean loss over the rows, () or (T,).
         progress: advanced by the number of rows of each batch.
         between: called before each batch; may raise to stop.
+        orders: 2 averages the predictions of both orders of each pair (``tokens`` must hold them).
     """
     training = model.training
     model.eval()
-    left = sorted_batches(tokens.lengths[rows], batch_size)[::-1]
+    n_rows = len(rows)
+    rows = np.concatenate([rows + order * tokens.n_rows for order in range(orders)])
+    left = sorted_batches(tokens.lengths[rows], batch_size, tokens.n_windows[rows])[::-1]
     parts: list[tuple[np.ndarray, torch.Tensor]] = []
     loss = torch.zeros((), device=precision.device)
     try:
         while left:
             between()
             positions = left.pop()
-            target = None if labels is None else labels[torch.from_numpy(rows[positions])]
-            found = None
+            found, target = None, None
+            if labels is not None:
+                target = labels[torch.from_numpy(rows[positions] % tokens.n_rows)]
             with contextlib.suppress(torch.OutOfMemoryError):
                 found = _forward(model, tokens, rows[positions], precision, target, loss_function)
             if found is None:
                 left = _halved([*left, positions], precision)
                 continue
             parts.append((positions, found[0]))
-            loss += found[1] * (len(positions) / len(rows))
+            loss = loss + found[1] * (len(positions) / len(rows))
             if progress is not None:
                 progress.advance(len(positions))
     finally:
         model.train(training)
-    pred = np.empty((len(rows), model.output.out_features))
+    pred = np.empty((len(rows), model.n_outputs))
     if parts:  # read from the device in one go: reading each batch would make a GPU wait
         order = np.concatenate([positions for positions, _ in parts])
         pred[order] = torch.cat([part for _, part in parts]).double().cpu().numpy()
-    return Predicted(pred, float(loss) if labels is not None else float("nan"))
+    pred = pred.reshape(orders, n_rows, -1).mean(axis=0)
+    losses = loss.double().cpu().numpy() if labels is not None else np.array(np.nan)
+    return Predicted(pred, np.atleast_1d(losses))
 
 
 def _forward(
     model: TextModel, tokens: Tokens, rows: np.ndarray, precision: Precision,
     target: torch.Tensor | None, loss_function: LossFunction | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Predictions (B, T) and mean loss () of one batch, on the device."""
+    """Predictions (B, T) and mean loss, () or (T,), of one batch, on the device."""
     multiple = 8 if precision.device.type == "cuda" else 1
-    ids, mask = collate(tokens, rows, precision.device, multiple)
+    batch = collate(tokens, rows, precision.device, multiple)
     with precision.autocast():
-        logits = model(ids, mask)
+        logits = model(*batch)
     loss = torch.zeros((), device=precision.device)
     if target is not None and loss_function is not None:
         loss = loss_function(logits, target.to(precision.device))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from oofline.config import CFG
-from oofline.data.batches import collate, shuffled_batches
+from oofline.data.batches import Batch, collate, shuffled_batches, split_by_inputs
 from oofline.data.tokens import Tokens
 from oofline.errors import OoflineError
 from oofline.progress import say
@@ -24,7 +24,8 @@ class TrainData:
 
     Attributes:
         tokens: token cache of all training rows.
-        labels: (n,) int64 classes or (n, T) float32 values as the loss takes them.
+        labels: (n,) int64 classes, (n, T) int64 labels or (n, T) float32 values as the loss takes
+            them.
         rows: row indices that this fold trains on.
     """
 
@@ -43,57 +44,60 @@ class Step:
         scaler: multiplies the loss (fp16).
         data: tokens and labels.
         batches: the window's batches, arrays of row indices.
-        micro_batch: most rows per forward pass; larger batches are split.
+        micro_batch: most inputs (rows, or their windows) per forward pass; larger batches are
+            split.
         epoch: epoch index.
         index: index of the optimizer step.
         scores: validation scores so far.
         copies: forward passes of every row.
         one_pass: run the copies as one larger batch.
+        swapped: (n,) bool, the rows whose pair is read in the other order; None = none.
     """
 
     def __init__(
         self, model: nn.Module, loss_function: LossFunction, precision: Precision,
         scaler: torch.amp.GradScaler, data: TrainData, batches: list[np.ndarray],
         micro_batch: int, epoch: int, index: int, scores: list[float] | None = None,
-        copies: int = 1, one_pass: bool = True,
+        copies: int = 1, one_pass: bool = True, swapped: np.ndarray | None = None,
     ) -> None:  # fmt: skip
         self.model, self.loss_function = model, loss_function
         self.precision, self.scaler, self.data = precision, scaler, data
         self.epoch, self.index, self.scores = epoch, index, scores or []
-        self.copies, self.one_pass = copies, one_pass
-        self.parts = [
-            b[i : i + micro_batch] for b in batches for i in range(0, len(b), micro_batch)
-        ]
+        self.copies, self.one_pass, self.swapped = copies, one_pass, swapped
+        windows = data.tokens.n_windows
+        self.parts = [p for b in batches for p in split_by_inputs(b, windows, micro_batch)]
         self.n_rows = sum(len(part) for part in self.parts)
-        self._inputs: tuple[Tensor, Tensor | None, Tensor] | None = None
+        self._inputs: tuple[Batch, Tensor] | None = None
         self._share = 0.0
 
     def __iter__(self) -> Iterator[None]:
         multiple = 8 if self.precision.device.type == "cuda" else 1
         for part in self.parts:
-            ids, mask = collate(self.data.tokens, part, self.precision.device, multiple)
+            rows = part
+            if self.swapped is not None:
+                rows = part + self.data.tokens.n_rows * self.swapped[part]
+            batch = collate(self.data.tokens, rows, self.precision.device, multiple)
             labels = self.data.labels[torch.from_numpy(part)].to(self.precision.device)
-            self._inputs = ids, mask, labels
+            self._inputs = batch, labels
             self._share = len(part) / self.n_rows
             yield
         self._inputs = None
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Logits (S, C*B, T) and mean loss of the micro-batch; C copies one after another."""
-        ids, mask, _ = self._current()
+        batch, _ = self._current()
         with self.precision.autocast():
             if self.copies == 1:
-                logits = self.model(ids, mask)
+                logits = self.model(*batch)
             elif self.one_pass:
-                masks = None if mask is None else mask.repeat(self.copies, 1)
-                logits = self.model(ids.repeat(self.copies, 1), masks)
+                logits = self.model(*batch.repeat(self.copies))
             else:
-                logits = torch.cat([self.model(ids, mask) for _ in range(self.copies)], dim=1)
+                logits = torch.cat([self.model(*batch) for _ in range(self.copies)], dim=1)
         return logits, self.loss_of(logits)
 
     def loss_of(self, logits: Tensor) -> Tensor:
         """Mean loss of logits (S, C*B, T) against the current labels, averaged over the copies."""
-        labels = self._current()[2]
+        labels = self._current()[1]
         losses = [self.loss_function(part, labels) for part in logits.chunk(self.copies, dim=1)]
         return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
 
@@ -101,7 +105,7 @@ class Step:
         """The loss times the GradScaler's factor (fp16; else unchanged)."""
         return self.scaler.scale(loss)
 
-    def _current(self) -> tuple[Tensor, Tensor | None, Tensor]:
+    def _current(self) -> tuple[Batch, Tensor]:
         if self._inputs is None:
             raise RuntimeError("forward outside of an iteration over the step")
         return self._inputs
@@ -150,7 +154,17 @@ class StepMaker:
         if epoch != self._epoch:
             self._epoch, self._windows = epoch, self._windows_of(epoch)
         window = self._windows[position]
-        return Step(*self._parts, window, micro_batch, epoch, index, scores, *self._copies)
+        swapped = self.swapped(epoch)
+        return Step(*self._parts, window, micro_batch, epoch, index, scores, *self._copies, swapped)
+
+    def swapped(self, epoch: int) -> np.ndarray | None:
+        """(n,) bool: the pairs that this epoch reads in the other order, half of them by chance.
+
+        None where the tokens hold one order only. It depends on (seed, epoch) alone.
+        """
+        if self.data.tokens.orders == 1:
+            return None
+        return np.random.default_rng([self.seed, epoch, 1]).random(self.data.tokens.n_rows) < 0.5
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         """All batches of an epoch, arrays of row indices."""
@@ -169,13 +183,14 @@ def halve_micro_batch(progress: Progress, step: Step, optimizer: torch.optim.Opt
     Raises:
         OoflineError: it was one row already.
     """
-    rows = max(len(part) for part in step.parts)
-    if rows == 1:
+    windows = step.data.tokens.n_windows
+    inputs = max(int(windows[part].sum()) for part in step.parts)
+    if all(len(part) == 1 for part in step.parts):
         raise OoflineError(
-            "out of GPU memory with one row per forward pass: lower max_len, set "
+            "out of GPU memory with one row per forward pass: lower max_len or windows, set "
             "gradient_checkpointing, or take a smaller model"
         )
-    progress.micro_batch = (rows + 1) // 2
+    progress.micro_batch = (inputs + 1) // 2
     optimizer.zero_grad(set_to_none=True)
     if step.precision.device.type == "cuda":
         torch.cuda.empty_cache()

@@ -58,7 +58,7 @@ class Ensemble:
     name: str = ""
     """Name of the ensemble; "" = the members joined by +."""
     method: str = "auto"
-    """auto, mean, rank_mean, hill_climbing or convex."""
+    """auto, mean, rank_mean, hill_climbing, convex; the last two also with _per_target."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The hidden test: larger than the public one, with an empty text and groups never seen."""
 
 import shutil
-import string
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ def write_hidden(
     where there is a group column. One row with an empty text comes last.
 
     Args:
-        cfg: reads the encoding, text and group columns.
+        cfg: reads the encoding.
         paths: of the competition.
         competition: as read.
         folder: receives the files; all but test and sample_submission are the competition's own.
@@ -43,11 +42,11 @@ def write_hidden(
     tests, samples = [test], [sample]
     for copy in range(1, multiply):
         ids = new_ids(competition, copy)
-        tests.append(_other_rows(cfg, test, competition.id_col, ids))
+        tests.append(_other_rows(competition, test, ids))
         samples.append(_sample_for(sample, competition, ids))
     last = new_ids(competition, max(1, multiply))[:1]
-    empty = _other_rows(cfg, test.iloc[:1], competition.id_col, last)
-    for column in text_columns(cfg, competition):
+    empty = _other_rows(competition, test.iloc[:1], last)
+    for column in text_columns(competition):
         empty[column] = ""
     tests, samples = [*tests, empty], [*samples, _sample_for(sample, competition, last, 1)]
     for stem, parts in (("test", tests), ("sample_submission", samples)):
@@ -72,22 +71,17 @@ def new_ids(competition: Competition, copy: int) -> np.ndarray:
     return np.array([f"{text}-hidden{copy}" for text in competition.test_ids])
 
 
-def _other_rows(cfg: CFG, test: pd.DataFrame, id_col: str, ids: np.ndarray) -> pd.DataFrame:
-    changed = {id_col: ids}
-    if cfg.group_col and cfg.group_col in test.columns:
-        changed[cfg.group_col] = np.array([f"{UNSEEN}-{row % 7}" for row in range(len(ids))])
+def _other_rows(competition: Competition, test: pd.DataFrame, ids: np.ndarray) -> pd.DataFrame:
+    changed, group_col = {competition.id_col: ids}, competition.group_col
+    if group_col in test.columns:
+        changed[group_col] = np.array([f"{UNSEEN}-{row % 7}" for row in range(len(ids))])
     return test.iloc[: len(ids)].assign(**changed)
 
 
-def text_columns(cfg: CFG, competition: Competition) -> list[str]:
-    """Columns of the test that the texts are made of."""
-    if cfg.text_template:
-        fields = [name for _, name, _, _ in string.Formatter().parse(cfg.text_template)]
-        kept = (None, competition.id_col, cfg.group_col)
-        return [name for name in dict.fromkeys(fields) if name not in kept]
-    texts = np.array(competition.test_texts, dtype=object)
-    columns = [str(column) for column in competition.test.columns]
-    return [c for c in columns if (competition.test[c].to_numpy() == texts).all()]
+def text_columns(competition: Competition) -> list[str]:
+    """Columns of the test that the texts are made of, but for the id and the group."""
+    kept = (competition.id_col, competition.group_col)
+    return [name for name in competition.text_columns if name not in kept]
 
 
 def _write(frame: pd.DataFrame, path: Path, encoding: str) -> None:

@@ -154,7 +154,9 @@ def bound_for(stored: pd.DataFrame, precisions: set[str], rounding: dict[str, An
         precisions: formats that they and the new ones were computed in.
         rounding: see `compare_with_stored`.
     """
-    bound = BOUND if precisions == {"fp32"} else HALF_SHARE * float(stored.to_numpy().std())
+    bound = (
+        BOUND if precisions == {"fp32"} else HALF_SHARE * float(stored.to_numpy().std(axis=0).max())
+    )
     return bound + (ROUNDING_FACTOR * rounding["max_difference"] if rounding else 0.0)
 
 
