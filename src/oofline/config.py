@@ -68,6 +68,8 @@ class CFG:
     """Most windows of max_len that a longer text is read in, their vectors averaged; 1 = off."""
     window_stride: int = 64
     """Tokens that neighbouring windows share."""
+    doc_stride: int = 64
+    """Question answering: context tokens that neighbouring windows share, half of them at most."""
     pair_swap: Literal["off", "train", "train+test"] = "off"
     """Symmetric pairs: draw the order anew each epoch, and average both orders in prediction."""
 

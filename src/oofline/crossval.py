@@ -87,6 +87,8 @@ def tokenize_both(
 ) -> tuple[Tokens, Tokens]:
     """Token ids of the training and the test rows, pairs in both orders where that is asked."""
     cutting = Cutting(cfg.max_len, cfg.truncation, cfg.windows, cfg.window_stride)
+    if competition.answered:
+        cutting = Cutting(cfg.max_len, overlap=cfg.doc_stride, answers=True)
     sides: list[tuple[str, Sequence[Row], bool]] = [
         ("train", competition.train_pairs or competition.train_texts, cfg.pair_swap != "off"),
         ("test", competition.test_pairs or competition.test_texts, cfg.pair_swap == "train+test"),

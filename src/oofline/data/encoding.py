@@ -21,6 +21,8 @@ class Cutting:
         windows: most windows of a longer text; 1 = it is truncated.
         overlap: tokens that neighbouring windows share.
         both_orders: store each pair in both orders.
+        answers: pairs are a question and a context, which is read in as many windows as it needs;
+            its tokens keep their characters.
     """
 
     max_len: int
@@ -28,6 +30,7 @@ class Cutting:
     windows: int = 1
     overlap: int = 0
     both_orders: bool = False
+    answers: bool = False
 
 
 def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
