@@ -119,7 +119,7 @@ def check_conflicts(cfg: Any) -> None:
         empty = not value and name == "exp"
         if empty or value != value.strip() or value.startswith(".") or set(value) & _NOT_IN_NAMES:
             raise ConfigError(f"{name} = {value!r} must be a plain folder name")
-    if cfg.exp in ("ensembles", "wandb", "kernel", "ablations", "tuning", "lr-find"):
+    if cfg.exp in ("ensembles", "wandb", "kernel", "ablations", "tuning", "lr-find", "workers"):
         raise ConfigError(f"exp = {cfg.exp!r} is a folder of the pipeline's own: choose another")
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from oofline.config import CFG
 from oofline.data.described import Target, make_task, task_line
-from oofline.data.pairs import shown
+from oofline.data.pairs import Pair, Passage, shown
 from oofline.data.texts import Texts, require_column, text_score
 from oofline.errors import ConfigError, DataError
 from oofline.results import Answer
@@ -187,10 +187,10 @@ def _refuse_settings(cfg: CFG) -> None:
 
 def _texts(train: pd.DataFrame, test: pd.DataFrame, context: str, question: str) -> Texts:
     """Pairs of question and context."""
-    sides = []
+    sides: list[list[Pair]] = []
     for frame in (train, test):
         asked = frame[question].tolist() if question else [""] * len(frame)
-        sides.append(list(zip(asked, frame[context].tolist(), strict=True)))
+        sides.append(list(map(Passage, asked, frame[context].tolist())))
     about = f'questions in column "{question}"' if question else "no question"
     columns = tuple(name for name in (question, context) if name)
     train_texts, test_texts = ([shown(pair) for pair in side] for side in sides)

@@ -15,19 +15,23 @@ from datasets import Sequence as ListOf
 from oofline.data.encoding import (
     Cutting,
     Row,
+    cutting_of,
     pairs_encoder,
     single_encoder,
     special_tokens,
     truncate,
 )
 from oofline.data.lists import Lists
+from oofline.data.pairs import Passage
 from oofline.data.passages import pair_tokens, passages_encoder, places, shared_tokens, token_labels
 from oofline.errors import DataError
 from oofline.progress import bar
 from oofline.results import Answer
 from oofline.storage import Paths, replacing
 
-__all__ = ["Cutting", "Row", "Tokens", "cache_key", "special_tokens", "tokenize", "truncate"]
+__all__ = [
+    "Cutting", "Row", "Tokens", "cache_key", "cutting_of", "special_tokens", "tokenize", "truncate",
+]  # fmt: skip
 
 CACHE_VERSION = 1
 ROWS_PER_CHUNK = 1000
@@ -145,8 +149,8 @@ def cache_key(texts: Sequence[Row], tokenizer: Any, cutting: Cutting) -> str:
     limits: list[Any] = [cutting.max_len, cutting.truncation]
     if cutting.windows > 1:
         limits += [cutting.windows, cutting.overlap]
-    if cutting.answers:
-        limits += ["answers", cutting.overlap]
+    if isinstance(texts[0] if texts else "", Passage):
+        limits += ["passages", cutting.doc_stride]
     paired = bool(texts) and not isinstance(texts[0], str)
     head = [CACHE_VERSION, vocabulary, *limits, len(texts), *(["pairs"] if paired else [])]
     digest = hashlib.sha256(json.dumps(head).encode())
@@ -176,8 +180,8 @@ def tokenize(
         with replacing(path) as temporary:
             _write(temporary, texts, tokenizer, cutting, title)
     tokens = _read(path, cutting.max_len, tokenizer.pad_token_id or 0)
-    if cutting.answers:
-        return _with_answers(tokens, tokenizer, cutting.overlap)
+    if tokens.spans is not None:
+        return _with_answers(tokens, tokenizer, cutting.doc_stride)
     repeated = 0
     if cutting.windows > 1:
         repeated = cutting.overlap + sum(map(len, special_tokens(tokenizer)))
@@ -201,9 +205,9 @@ def _write(path: Path, texts: Sequence[Row], tokenizer: Any, cutting: Cutting, t
     encode_rows = (
         pairs_encoder(tokenizer, cutting) if paired else single_encoder(tokenizer, cutting)
     )
-    if cutting.answers:
+    if isinstance(texts[0] if texts else "", Passage):
         columns |= {"spans": ListOf(Value("int32"))}
-        encode_rows = passages_encoder(tokenizer, cutting.max_len, cutting.overlap)
+        encode_rows = passages_encoder(tokenizer, cutting.max_len, cutting.doc_stride)
     features = Features(columns)
     with bar(f"tokenize {title}", len(texts)) as progress:
 

@@ -1,6 +1,5 @@
 """The model of every experiment: encoder, pooling, dropout samples and one linear layer."""
 
-import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from oofline.models.spans import TokenStates, span_logits
 from oofline.models.structure import has_segments, most_tokens
 from oofline.models.weights import read_tensors, write_tensors
 from oofline.results import Task
-from oofline.storage import replacing, write_text
+from oofline.storage import copy_file, sha256_of, write_text
 from oofline.tasks import Link
 
 WEIGHTS_FILE = "model.safetensors"
@@ -116,13 +115,9 @@ class TextModel(nn.Module):
             self.backbone.set_attn_implementation(wanted)
 
     def predictions(self, logits: Tensor) -> Tensor:
-        """Logits to what the files hold.
+        """Logits (S, B, T) or (S, B, 2, G) to what the files hold, (B, `n_outputs`) or (B, 2, G).
 
-        Args:
-            logits: (S, B, T), or (S, B, 2, G).
-
-        Returns:
-            (B, `n_outputs`) or (B, 2, G) float32, see `linked`; values are in target units.
+        See `linked`; float32, values are in target units.
         """
         found = linked(self.link, logits.float())
         return found * self.target_std + self.target_mean if self.link == "identity" else found
@@ -144,11 +139,8 @@ class TextModel(nn.Module):
 
     def head_parameters(self) -> dict[str, nn.Parameter]:
         """Parameters above the backbone (pooling and output), by their names in the model."""
-        return {
-            name: parameter
-            for name, parameter in self.named_parameters()
-            if not name.startswith("backbone.")
-        }
+        named = self.named_parameters()
+        return {name: value for name, value in named if not name.startswith("backbone.")}
 
 
 def build_model(cfg: CFG, task: Task, y_train: np.ndarray) -> TextModel:
@@ -174,23 +166,30 @@ def build_model(cfg: CFG, task: Task, y_train: np.ndarray) -> TextModel:
     return model
 
 
-def save_model(model: TextModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def save_model(
+    model: TextModel, tokenizer: PreTrainedTokenizerBase, folder: Path
+) -> dict[str, str]:
     """Write everything that `load_model` needs; every file is replaced in one step.
 
     Args:
         model: on any device.
         tokenizer: of the encoder.
         folder: receives model.safetensors, config.json and the tokenizer's files.
+
+    Returns:
+        SHA-256 of each file, by its path below the folder.
     """
     state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    names = ["config.json", WEIGHTS_FILE]
     with tempfile.TemporaryDirectory() as temporary:
         for name in tokenizer.save_pretrained(temporary):
             source = Path(name)
             if source.is_file():
-                with replacing(folder / source.relative_to(temporary)) as target:
-                    shutil.copyfile(source, target)
+                names.append(source.relative_to(temporary).as_posix())
+                copy_file(source, folder / names[-1])
     write_text(folder / "config.json", model.backbone.config.to_json_string())
     write_tensors(folder / WEIGHTS_FILE, state, {"format": "pt"})
+    return {name: sha256_of(folder / name) for name in sorted(names)}
 
 
 def load_model(cfg: CFG, task: Task, folder: Path) -> TextModel:
@@ -230,9 +229,8 @@ def _assemble(cfg: CFG, task: Task, backbone: PreTrainedModel) -> TextModel:
     most = most_tokens(backbone)
     if most is not None and cfg.max_len > most:
         raise ConfigError(f"max_len = {cfg.max_len}, but {cfg.model} reads {most} tokens at most")
-    pooling: Pooling = TokenStates(config.hidden_size)
-    if task.link != "span":
-        pooling = build_pooling(cfg, config.hidden_size, config.num_hidden_layers)
+    size, spans = config.hidden_size, task.link == "span"
+    pooling = TokenStates(size) if spans else build_pooling(cfg, size, config.num_hidden_layers)
     return TextModel(
         backbone, pooling, task.link, task.n_logits, cfg.dropout_samples, cfg.dropout_sample_p
     )
