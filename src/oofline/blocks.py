@@ -18,6 +18,9 @@ Block = Any
 """np.ndarray (n, T) float64, or csr_array (n, WIDTH) float32: column 2c has the probabilities that
 an answer starts at character c, column 2c + 1 that c is its last one."""
 
+Blocks = Any
+"""Several blocks of the same rows: (M, n, T), or a list of sparse ones."""
+
 WIDTH = 2**24
 """Columns of the sparse form; they cost nothing."""
 SMALLEST = 1e-6
@@ -49,21 +52,21 @@ def n_rows(block: Block) -> int:
 def finite(block: Block) -> np.ndarray:
     """(n,) bool: rows whose predictions are all finite."""
     if isinstance(block, np.ndarray):
-        return np.isfinite(block).all(axis=1)
+        return np.asarray(np.isfinite(block).all(axis=1))
     good = np.ones(block.shape[0], dtype=bool)
     counts = np.diff(block.indptr)
     good[np.repeat(np.arange(len(good)), counts)[~np.isfinite(block.data)]] = False
     return good
 
 
-def average(blocks: Sequence[Block]) -> Block:
+def average(blocks: Blocks) -> Block:
     """Mean of blocks of the same rows."""
     if isinstance(blocks[0], np.ndarray):
         return np.mean(blocks, axis=0)
     return weighted_sum(np.full(len(blocks), 1 / len(blocks)), blocks)
 
 
-def weighted_sum(weights: np.ndarray, blocks: Sequence[Block]) -> Block:
+def weighted_sum(weights: np.ndarray, blocks: Blocks) -> Block:
     """Sum of blocks of the same rows, each times its weight.
 
     Args:
@@ -80,6 +83,21 @@ def weighted_sum(weights: np.ndarray, blocks: Sequence[Block]) -> Block:
     return total
 
 
+def stacked(blocks: Sequence[Block]) -> Blocks:
+    """Blocks of the same rows behind each other: (M, n, T), or a list of M sparse ones."""
+    return np.stack(blocks) if isinstance(blocks[0], np.ndarray) else list(blocks)
+
+
+def of_rows(blocks: Blocks, rows: np.ndarray) -> Blocks:
+    """The same rows of every block."""
+    return stacked([block[rows] for block in blocks])
+
+
+def blank(n: int, width: int, sparse: bool) -> Block:
+    """A block of zeros."""
+    return csr_array((n, WIDTH), dtype=np.float32) if sparse else np.zeros((n, width))
+
+
 def joined(parts: Sequence[tuple[np.ndarray, Block]]) -> Block:
     """One block of parts that hold different rows of it.
 
@@ -91,6 +109,20 @@ def joined(parts: Sequence[tuple[np.ndarray, Block]]) -> Block:
     if isinstance(blocks[0], np.ndarray):
         return np.concatenate(blocks)[order]
     return vstack(blocks, format="csr")[order]
+
+
+def cells(block: Block, columns: np.ndarray) -> np.ndarray:
+    """(n,) one cell of each row of a sparse block."""
+    chosen = block[np.arange(block.shape[0]), columns]
+    return np.asarray(chosen.todense(), dtype=np.float64).ravel()
+
+
+def largest_difference(first: Block, second: Block) -> float:
+    """Largest absolute difference of two blocks of the same rows; nan where one is not finite."""
+    apart = abs(first - second)
+    if not isinstance(apart, np.ndarray):
+        apart = np.append(apart.data, 0.0)
+    return float(apart.max(initial=0.0))
 
 
 def to_columns(prefix: str, names: Sequence[str], block: Block) -> dict[str, Any]:

@@ -102,8 +102,8 @@ class FoldResult:
         fold: fold index, from 0.
         seed: training seed.
         valid_ids: (n_v,) str, the fold's validation rows.
-        valid_pred: `Block`, (n_v, T) float64 as a rule, under the configured checkpoint rule. Probabilities for
-            classes, values in target units for regression.
+        valid_pred: `Block`, (n_v, T) float64 as a rule, under the configured checkpoint rule.
+            Probabilities for classes, values in target units for regression.
         valid_last: `Block`, the same by the last weights.
         valid_best: `Block`, the same by the weights with the best validation score.
         test_ids: (n_test,) str.

@@ -86,6 +86,14 @@ class Competition:
         return self._keys(self.test_pairs, self.test_texts)
 
     @property
+    def test_contexts(self) -> dict[str, str] | None:
+        """Id -> context of every test row; None where no answers are looked for."""
+        if not self.answered:
+            return None
+        contexts = (context for _, context in self.test_pairs)
+        return dict(zip(self.test_ids.tolist(), contexts, strict=True))
+
+    @property
     def answered(self) -> bool:
         """Whether rows are questions with the contexts that hold their answers."""
         return self.task.truth == "answer"

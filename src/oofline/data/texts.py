@@ -152,7 +152,7 @@ def _ambiguous(train: pd.DataFrame, columns: list[str], fields: str) -> ConfigEr
 
 
 def text_score(column: pd.Series) -> float:
-    """How much a column looks like the text: mean length x share of distinct values, 0 = numbers."""
+    """How much a column looks like text: mean length x share of distinct values; 0 = numbers."""
     values = column[column.str.strip() != ""]
     if values.empty or pd.to_numeric(values, errors="coerce").notna().mean() >= 0.5:
         return 0.0

@@ -54,8 +54,9 @@ class Loss(nn.Module):
         Args:
             logits: (S, B, T) of any float type; the loss is computed in float32. (S, B, 2, G) for
                 spans.
-            labels: (B,) int64 class indices; (B, 2) int64 first and last token for spans; (B, T) int64 for several labels; (B, T) float for
-                values, standardised as the logits are (see `TextModel.encode`).
+            labels: (B,) int64 class indices; (B, 2) int64 first and last token for spans; (B, T)
+                int64 for several labels; (B, T) float for values, standardised as the logits are
+                (see `TextModel.encode`).
 
         Returns:
             () float32.

@@ -73,7 +73,7 @@ class TextModel(nn.Module):
 
         Args:
             input_ids: (W, L) int64, W inputs of B rows.
-            attention_mask: (W, L) int64, 1 = token, 0 = padding; None = no padding, which is faster.
+            attention_mask: (W, L) int64, 1 = token, 0 = padding; None = no padding (faster).
             token_type_ids: (W, L) int64 segments; read where the backbone has more than one.
             windows: (B,) int64 inputs of each row, whose pooled vectors are averaged; None: W = B.
             places: (B, G, 2) int64, tokens of the contexts (spans only; see `span_logits`).

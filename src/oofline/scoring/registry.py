@@ -9,13 +9,14 @@ import numpy as np
 from oofline.errors import ConfigError
 from oofline.tasks import Kind, kinds_of
 
-Needs = Literal["label", "probability", "value"]
+Needs = Literal["label", "probability", "value", "answer"]
 MetricFunction = Callable[[np.ndarray, np.ndarray], float]
 
 CLASSES: tuple[Kind, ...] = kinds_of("class")
 REGRESSION: tuple[Kind, ...] = kinds_of("values")
 LABELS: tuple[Kind, ...] = kinds_of("labels")
 ORDINAL: tuple[Kind, ...] = ("ordinal",)
+ANSWERS: tuple[Kind, ...] = kinds_of("answer")
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class Metric:
         name: how CFG and `Task.metric` call it.
         function: ``(y, pred) -> float``; y (n,) int64, (n, T) int64 of 0 and 1 (multilabel) or
             (n, T) float64; pred has the shape of y and is int64 labels where ``needs`` is
-            "label", else (n, T) float64.
+            "label", else (n, T) float64. "answer": y (n,) `Answer` and pred (n,) str objects.
         greater_is_better: direction.
-        needs: "label", "probability" or "value": what ``function`` takes as pred.
+        needs: "label", "probability", "value" or "answer": what ``function`` takes as pred.
         kinds: task kinds that it fits.
         thresholded: for binary tasks the decision threshold is tuned (and cross-fitted) on it;
             for multilabel and ordinal tasks cut points are, for every metric of labels.

@@ -9,9 +9,9 @@ from oofline.tasks import Link
 def divergence(first: Tensor, second: Tensor, link: Link) -> Tensor:
     """Symmetric divergence of two sets of logits; 0 where they predict the same.
 
-    - softmax, expected, span (classes, steps of a scale, positions in a context): D = 1/2 (KL(p||q) + KL(q||p)) of
-      p = softmax(first), q = softmax(second); summed over the T classes
-      (positions: starts and ends each, and their mean).
+    - softmax, expected, span (classes, steps of a scale, positions in a context):
+      D = 1/2 (KL(p||q) + KL(q||p)) of p = softmax(first), q = softmax(second); summed over the T
+      classes (positions: for starts and for ends, and the mean of the two).
     - sigmoid, corn (binary, several labels, conditional steps): the same of the two Bernoulli
       distributions of each logit; summed over the T logits. (A softmax over one logit is always
       1, so its KL would always be 0.)
