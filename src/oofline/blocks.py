@@ -113,8 +113,7 @@ def joined(parts: Sequence[tuple[np.ndarray, Block]]) -> Block:
 
 def cells(block: Block, columns: np.ndarray) -> np.ndarray:
     """(n,) one cell of each row of a sparse block."""
-    chosen = block[np.arange(block.shape[0]), columns]
-    return np.asarray(chosen.todense(), dtype=np.float64).ravel()
+    return np.asarray(block[np.arange(block.shape[0]), columns], dtype=np.float64)
 
 
 def largest_difference(first: Block, second: Block) -> float:

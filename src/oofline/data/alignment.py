@@ -7,6 +7,8 @@ from typing import Any
 Span = tuple[int, int]
 """First character of a piece of text, and the one behind its last."""
 
+SLACK = 8
+"""Characters that a single token may stand further on."""
 _PREFIXES = ("##", "▁", "Ġ")
 """What tokenizers write in front of a piece: inside a word, or at its start."""
 
@@ -46,8 +48,8 @@ def trimmed(text: str, span: Span) -> Span:
         start += 1
     while end > start and text[end - 1].isspace():
         end -= 1
-    start = min(start, max(0, len(text) - 1))
-    return start, max(end, start + 1)
+    start = min(max(span[0], min(start, span[1] - 1)), max(0, len(text) - 1))
+    return start, min(max(end, start + 1), max(1, len(text)))
 
 
 @functools.lru_cache(maxsize=65536)
@@ -71,7 +73,8 @@ def align(text: str, pieces: list[str | None]) -> list[Span]:
 
     Runs of known tokens are looked for in one go, behind what was found before, leaving at least a
     character for each unknown token between them; unknown tokens share evenly what lies between two
-    runs. A run that is not found (the tokenizer wrote something else) is treated as unknown.
+    runs. Of a run that is not found (the tokenizer wrote something else) single tokens are looked
+    for nearby, and what is not found counts as unknown.
 
     Args:
         text: the text.
@@ -90,15 +93,18 @@ def align(text: str, pieces: list[str | None]) -> list[Span]:
         end = at
         while end < len(pieces) and plain[end] is not None:
             end += 1
-        run = [bone for bone in plain[at:end] if bone is not None]
+        run = [bone or "" for bone in plain[at:end]]
         found = whole.find("".join(run), cursor + unknown) if any(run) else -1
-        if found >= 0 and (unknown or found == cursor):
-            for index, bone in enumerate(run, start=at):
-                places[index] = (found, found + len(bone))
-                found += len(bone)
-            cursor, unknown = found, 0
-        else:
-            unknown += len(run)
+        together = found >= 0 and (unknown or found == cursor)
+        for index, bone in enumerate(run, start=at):
+            low = found if together else cursor + unknown
+            low = low if together else whole.find(bone, low, low + len(bone) + SLACK)
+            if bone and low >= 0:
+                places[index] = (low, low + len(bone))
+                found = cursor = low + len(bone)
+                unknown = 0
+            else:
+                unknown += 1
         unknown += end < len(pieces)
         at = end + 1
     _share_gaps(places, len(whole))
