@@ -134,10 +134,10 @@ def to_columns(prefix: str, names: Sequence[str], block: Block) -> dict[str, Any
         mine = block.indices % len(names) == index
         counts = np.add.reduceat(np.append(mine, 0), block.indptr[:-1]) if len(mine) else 0
         counts = np.where(np.diff(block.indptr) > 0, counts, 0)
-        edges = np.cumsum(counts)[:-1]
+        edges = np.cumsum(counts)
         places = (block.indices[mine] // len(names)).astype(np.int32)
-        columns[f"{prefix}_{name}_at"] = _lists(np.split(places, edges))
-        columns[f"{prefix}_{name}"] = _lists(np.split(block.data[mine], edges))
+        columns[f"{prefix}_{name}_at"] = _lists(np.split(places, edges)[:-1])
+        columns[f"{prefix}_{name}"] = _lists(np.split(block.data[mine], edges)[:-1])
     return columns
 
 
