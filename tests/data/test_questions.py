@@ -66,6 +66,15 @@ def test_answers_that_stand_nowhere_are_named(write_competition, load_settings):
         read_competition(load_settings(paths), paths)
 
 
+def test_questions_without_an_answer_are_refused(write_competition, load_settings):
+    paths = write_competition("qa", 60, 8)
+    frame = change(paths, "train")
+    frame.loc[::3, ["answer_text", "answer_start"]] = ""
+    frame.to_csv(paths.input / "train.csv", index=False)
+    with pytest.raises(DataError, match=r"20 answers .*questions without an answer are not"):
+        read_competition(load_settings(paths), paths)
+
+
 def test_other_tasks_are_not_taken_for_it(write_competition, load_settings):
     paths = write_competition("binary", 40, 8)
     assert read_competition(load_settings(paths), paths).task.kind == "binary"

@@ -95,21 +95,22 @@ def _columns(
 
 
 def _holds(train: pd.DataFrame, context: str, answer: str) -> bool:
-    """Whether nearly all answers are texts that stand in the context, and not all of it."""
+    """Whether nearly all answers that are given stand in the context, and are not all of it."""
     answers = train[answer].str.strip()
     if pd.to_numeric(answers, errors="coerce").notna().mean() > 0.5:
         return False
     pairs = zip(train[context], answers, strict=True)
-    inside = np.mean([bool(text) and text in whole for whole, text in pairs])
+    inside = [text in whole for whole, text in pairs if text]
     shorter = answers.str.len().mean() < train[context].str.len().mean()
-    return bool(inside >= FOUND and shorter)
+    return bool(inside and np.mean(inside) >= FOUND and shorter)
 
 
 def _starts(train: pd.DataFrame, context: str, answer: str, start: str) -> float:
     """Share of rows in which the answer starts at the character that a column says."""
     numbers = pd.to_numeric(train[start], errors="coerce").fillna(-1).to_numpy()
     rows = zip(train[context], train[answer], numbers, strict=True)
-    return float(np.mean([n >= 0 and whole.startswith(a, int(n)) for whole, a, n in rows]))
+    there = [n >= 0 and whole.startswith(a, int(n)) for whole, a, n in rows if a]
+    return float(np.mean(there)) if there else 0.0
 
 
 def _answers(
@@ -137,7 +138,8 @@ def _answers(
     if missing:
         raise DataError(
             f"train: {len(missing)} answers of {answer} are empty or do not stand in {context}, "
-            f"ids {', '.join(missing[:3])}: repair or drop these rows"
+            f"ids {', '.join(missing[:3])}: repair or drop these rows (questions without an answer "
+            "are not supported)"
         )
     return y, moved
 
