@@ -7,7 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from oofline.blocks import from_cells
+from oofline.blocks import average, from_cells, largest_difference, weighted_sum
+from oofline.errors import ConfigError
 from oofline.results import Answer
 from oofline.scoring.answers import (
     answer_f1,
@@ -20,6 +21,9 @@ from oofline.scoring.answers import (
     likeliest_spans,
     normalise_answer,
 )
+from oofline.scoring.blending import blend, check_method
+from oofline.scoring.metrics import METRICS, metric_inputs, score
+from oofline.scoring.weights import convex_weights, true_edges
 
 
 def official(true, found):
@@ -152,3 +156,48 @@ def test_unlikely_spans_are_found_where_the_likely_ones_do_not_fit():
     pred = block(({**late, 3: 0.001}, {5: 1.0}), ({9: 1.0}, {2: 1.0}), ({}, {}))
     context = "abcdefghij" * 20
     assert answers_from([context] * 3, pred, 8).tolist() == ["def", "", ""]
+
+
+@pytest.mark.parametrize("name", ["answer_f1", "exact_match", "answer_char_f1", "jaccard"])
+def test_drawn_rows_score_as_they_would_anew(name, sample, make_task):
+    """Bootstraps draw the values of single rows; that is the score of the rows drawn."""
+    y, pred = sample("qa")
+    task = make_task("qa", name)
+    found = METRICS[name]
+    inputs = metric_inputs(task, y, pred, 0.5)
+    rows = np.random.default_rng(1).integers(0, len(y), 300)
+    assert found.of_rows(y, inputs)(rows) == pytest.approx(found.function(y[rows], inputs[rows]))
+    assert score(task, y[rows], pred[rows]) == pytest.approx(found.function(y[rows], inputs[rows]))
+
+
+@pytest.mark.parametrize("method", ["mean", "convex", "hill_climbing", "auto"])
+def test_blends_of_answers_are_cross_fitted(method, sample, make_task):
+    y, good = sample("qa", seed=0)
+    noise = sample("qa", seed=1)[1]  # of other answers
+    task, fold = make_task("qa", "answer_f1"), np.arange(len(y)) % 4
+    found = blend(task, y, [good, noise], fold, method)
+    assert found.score == pytest.approx(answer_f1(y, found.inputs))
+    assert found.pred.shape == good.shape
+    if method != "mean":
+        assert found.weights[0] > 0.8
+        assert found.score >= score(task, y, noise)
+    inside = fold == 2
+    mixed = weighted_sum(found.fold_weights[2], [good[inside], noise[inside]])
+    assert largest_difference(found.pred[inside], mixed) == 0
+
+
+def test_convex_weights_minimise_the_log_loss_of_both_ends(sample, make_task):
+    y, first = sample("qa", seed=0)
+    second = average([first, sample("qa", seed=3)[1]])
+    weights = convex_weights(make_task("qa", "answer_f1"), y, [first, second])
+
+    def loss(share):
+        chances = true_edges(y, [weighted_sum(np.array([share, 1 - share]), [first, second])])[0]
+        return -np.log(chances).mean()
+
+    assert loss(weights[0]) <= min(loss(share) for share in np.linspace(0, 1, 21)) + 1e-6
+
+
+def test_ranks_do_not_fit_answers(make_task):
+    with pytest.raises(ConfigError, match="rank_mean"):
+        check_method(make_task("qa", "answer_f1"), "rank_mean")

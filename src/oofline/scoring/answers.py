@@ -61,33 +61,44 @@ def jaccard_of(true: str, found: str) -> float:
     return len(words & others) / len(words | others) if words | others else 0.0
 
 
-def _mean(one: Callable[[str, str], float], y: np.ndarray, answers: np.ndarray) -> float:
-    pairs = zip(y.tolist(), answers.tolist(), strict=True)
-    return float(np.mean([one(row.text, found) for row, found in pairs]))
+def _by_row(one: Callable[[str, str], float]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Values (n,) of answers y and texts found, by a score of two texts."""
+
+    def values(y: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        """Scores (n,) of single rows."""
+        pairs = zip(y.tolist(), answers.tolist(), strict=True)
+        return np.array([one(row.text, found) for row, found in pairs], dtype=np.float64)
+
+    return values
 
 
-@metric("answer_f1", greater_is_better=True, needs="answer", kinds=ANSWERS)
+_F1, _EXACT, _CHARACTERS, _JACCARD = map(
+    _by_row, (answer_f1_of, exact_match_of, character_f1_of, jaccard_of)
+)
+
+
+@metric("answer_f1", greater_is_better=True, needs="answer", kinds=ANSWERS, by_row=_F1)
 def answer_f1(y: np.ndarray, answers: np.ndarray) -> float:
     """Mean over rows of the F1 of the words (SQuAD 1.1, 0 to 1)."""
-    return _mean(answer_f1_of, y, answers)
+    return float(_F1(y, answers).mean())
 
 
-@metric("exact_match", greater_is_better=True, needs="answer", kinds=ANSWERS)
+@metric("exact_match", greater_is_better=True, needs="answer", kinds=ANSWERS, by_row=_EXACT)
 def exact_match(y: np.ndarray, answers: np.ndarray) -> float:
     """Share of rows whose answer is the true one after normalisation (SQuAD 1.1, 0 to 1)."""
-    return _mean(exact_match_of, y, answers)
+    return float(_EXACT(y, answers).mean())
 
 
-@metric("answer_char_f1", greater_is_better=True, needs="answer", kinds=ANSWERS)
+@metric("answer_char_f1", greater_is_better=True, needs="answer", kinds=ANSWERS, by_row=_CHARACTERS)
 def answer_char_f1(y: np.ndarray, answers: np.ndarray) -> float:
     """Mean over rows of the F1 of the characters, as JSQuAD is scored."""
-    return _mean(character_f1_of, y, answers)
+    return float(_CHARACTERS(y, answers).mean())
 
 
-@metric("jaccard", greater_is_better=True, needs="answer", kinds=ANSWERS)
+@metric("jaccard", greater_is_better=True, needs="answer", kinds=ANSWERS, by_row=_JACCARD)
 def jaccard(y: np.ndarray, answers: np.ndarray) -> float:
     """Mean over rows of the Jaccard index of the words."""
-    return _mean(jaccard_of, y, answers)
+    return float(_JACCARD(y, answers).mean())
 
 
 def likeliest_spans(

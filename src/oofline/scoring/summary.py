@@ -37,11 +37,8 @@ def interval(
         groups: (n,) or None.
         n_samples: resamples.
     """
-    function = get_metric(task.metric, task.kind).function
-    strata = strata_of(task.kind, y)
-    return bootstrap_ci(
-        lambda rows: function(y[rows], inputs[rows]), len(y), strata, groups, n_samples
-    )
+    scored = get_metric(task.metric, task.kind).of_rows(y, inputs)
+    return bootstrap_ci(scored, len(y), strata_of(task.kind, y), groups, n_samples)
 
 
 def fold_scores(
