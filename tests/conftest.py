@@ -126,7 +126,7 @@ def write_competition(tmp_path, write_competition_at):
 def write_competition_at(tiny_model):
     """write_competition_at(root, kind, n, n_test) -> Paths of a competition "toy" below root.
 
-    Kinds: binary, multiclass, regression, multilabel, multi-target, ordinal, pair. The label
+    Kinds: binary, multiclass, regression, multilabel, multi-target, ordinal, pair, qa. The label
     follows from the words, so a model that trains can learn it; cfg.toml holds a tiny
     encoder and settings that take a second.
     """
@@ -137,10 +137,13 @@ def write_competition_at(tiny_model):
         paths = Paths("toy", root)
         paths.input.mkdir(parents=True)
         frame = pd.DataFrame([_row(kind, rng, i) for i in range(n + n_test)])
-        targets = [name for name in frame if name not in ("id", "text", "left", "right")]
+        shared = ("id", "text", "left", "right", "title", "context", "question")
+        targets = [name for name in frame if name not in shared]
         train, test = frame.iloc[:n], frame.iloc[n:].drop(columns=targets)
         asked = {"binary": "0", "pair": "0", "ordinal": "1", "multiclass": "low"}.get(kind, "0.5")
         sample = test[["id"]].assign(**dict.fromkeys(targets, asked))
+        if kind == "qa":
+            sample = test[["id"]].assign(PredictionString="")
         for name, table in (("train", train), ("test", test), ("sample_submission", sample)):
             table.to_csv(paths.input / f"{name}.csv", index=False)
         lines = {
@@ -179,6 +182,17 @@ def _row(kind, rng, number):
             "right": f"a {other} day and night {number}",
             "target": same,
         }
+    if kind == "qa":
+        before, behind = (
+            rng.choices(["the", "fire", "a", "b"], k=rng.randint(1, 12)) for _ in "12"
+        )
+        answer = f"{rng.choice(['red', 'blue'])} {rng.randint(0, 99)}"
+        start = len(" ".join(before)) + len(" good ")
+        return {
+            "id": row["id"], "title": f"t{number // 5}", "question": f"what is good {number % 7}",
+            "context": f"{' '.join(before)} good {answer}, {' '.join(behind)}.",
+            "answer_text": answer, "answer_start": start,
+        }  # fmt: skip
     if kind == "ordinal":
         return row | {"target": rng.choice([3, 4]) if positive else rng.choice([1, 2])}
     target = {

@@ -19,6 +19,7 @@ CASES = {
     "ordinal-classes": ({"ordinal": "classes"}, "qwk", {"confusion"}),
     "ordinal-corn": ({"ordinal": "ordinal"}, "qwk", {"confusion"}),
     "pair": ({"pair_swap": "train+test"}, "f1", {"confusion"}),
+    "qa": ({"doc_stride": 4}, "answer_f1", {"score_by_answer"}),
     "windows": ({"windows": 3, "max_len": 8, "window_stride": 2}, "f1", {"confusion"}),
 }  # fmt: skip
 

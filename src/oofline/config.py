@@ -28,9 +28,9 @@ class CFG:
     id_col: str = ""
     """Id column; "" takes the first column of sample_submission."""
     text_col: str = ""
-    """Text column; "" finds it by content."""
+    """Text column (question answering: of the contexts); "" finds it by content."""
     pair_col: str = ""
-    """Second text column of a sentence pair; "" finds it by content, "none" has no pairs."""
+    """Second text of a pair, or the question; "" finds it by content, "none" = there is none."""
     text_template: str = ""
     """Joins columns into the text, as in "{keyword} {location} {text}"; "" uses text_col alone."""
     target_col: str = ""
@@ -70,6 +70,8 @@ class CFG:
     """Most windows of max_len that a longer text is read in, their vectors averaged; 1 = off."""
     window_stride: int = 64
     """Tokens that neighbouring windows share."""
+    doc_stride: int = 64
+    """Question answering: context tokens that neighbouring windows share, half of them at most."""
     pair_swap: Literal["off", "train", "train+test"] = "off"
     """Symmetric pairs: draw the order anew each epoch, and average both orders in prediction."""
 

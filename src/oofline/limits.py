@@ -14,6 +14,7 @@ _NOT_IN_NAMES = set('/\\@,:*?"<>|')
 RANGES: dict[str, tuple[float | None, float | None]] = {
     "n_folds": (2, None), "fold_bins": (2, None), "near_duplicates": (0, 1),
     "max_len": (4, None), "windows": (1, None), "window_stride": (0, None),
+    "doc_stride": (0, None),
     "pooling_layers": (1, None), "dropout": (0, 0.99),
     "dropout_samples": (1, None), "dropout_sample_p": (0, 0.99), "label_smoothing": (0, 0.99),
     "huber_delta": (1e-9, None), "epochs": (1, None), "batch_size": (1, None),

@@ -10,17 +10,18 @@ import torch
 from transformers import AutoTokenizer
 
 from oofline.config import CFG
+from oofline.data.pairs import Passage
 from oofline.data.tokens import Cutting, tokenize
 from oofline.errors import ConfigError
 from oofline.models.losses import build_loss
 from oofline.models.text_model import build_model, load_model, save_model
-from oofline.results import Task
+from oofline.results import Answer, Task
 from oofline.storage import Paths
 from oofline.techniques import TECHNIQUES, build_techniques
 from oofline.training.alive import check_alive, copies_of, evaluating
 from oofline.training.optim import build_optimizer
 from oofline.training.precision import Precision
-from oofline.training.step import StepMaker, TrainData
+from oofline.training.step import StepMaker, TrainData, training_labels
 from oofline.training.trainer import Trainer
 
 TASKS = {
@@ -33,6 +34,7 @@ TASKS = {
         f"ordinal-{form}": Task("ordinal", ("y",), ("1", "2", "3"), ("y",), "qwk", "label", form)
         for form in ("regression", "classes", "ordinal")
     },
+    "qa": Task("qa", ("y",), (), ("start", "end"), "answer_f1", "answer", longest=9),
 }
 
 
@@ -41,6 +43,9 @@ def targets(task, n):
     rng = np.random.default_rng(1)
     if task.truth == "values":
         return rng.normal(size=(n, task.n_outputs))
+    if task.truth == "answer":
+        answers = [Answer("a good bad a good bad a", "good", 2 + 11 * (i % 2)) for i in range(n)]
+        return np.array(answers, dtype=object)
     if task.truth == "labels":
         return rng.integers(0, 2, (n, task.n_outputs))
     return np.arange(n) % len(task.labels)
@@ -104,8 +109,13 @@ class OneFold:
             "windows": Cutting(6, windows=3, overlap=1),
         }[inputs]
         rows = [(text, text[::-1]) for text in texts] if inputs == "pairs" else texts
+        if kind == "qa":  # windows of 12 tokens, answers in the first or in a later one
+            rows = [
+                Passage(text[:12], answer.context) for text, answer in zip(texts, y, strict=True)
+            ]
+            cutting = Cutting(12, doc_stride=2)
         tokens = tokenize(Paths("c", folder), rows, tokenizer, cutting, "train")
-        self.data = TrainData(tokens, torch.from_numpy(self.model.encode(y)), np.arange(n))
+        self.data = TrainData(tokens, training_labels(self.model, tokens, y), np.arange(n))
         self.precision = Precision(torch.device("cpu"), precision)
         self.scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale > 0)
         self.optimizer = build_optimizer(self.cfg, self.model)
@@ -269,7 +279,7 @@ def test_batch_and_labels_are_untouched(one_fold, name):
     assert all(torch.equal(now, then) for call in seen for now, then in call)
 
 
-@pytest.mark.parametrize("kind", ["binary", "regression", "multilabel", "ordinal-ordinal"])
+@pytest.mark.parametrize("kind", ["binary", "regression", "multilabel", "ordinal-ordinal", "qa"])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_loss_scale_changes_nothing(one_fold, name, kind):
     """All gradients carry the scaler's factor until it is taken out, once."""
@@ -324,7 +334,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(one_fold, name, family)
         torch.testing.assert_close(a[parameter], b[parameter], rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["binary", "multi-target", "ordinal-classes"])
+@pytest.mark.parametrize("kind", ["binary", "multi-target", "ordinal-classes", "qa"])
 @pytest.mark.parametrize("pair", PAIRS, ids="+".join)
 def test_pairs_work_together_or_are_refused_by_name(one_fold, pair, kind):
     settings = SETTINGS[pair[0]] | SETTINGS[pair[1]]

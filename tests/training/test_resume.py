@@ -153,6 +153,7 @@ def test_killed_with_a_technique_on_ends_bit_identical(setup, name):
 
 INPUTS = {
     "pairs": ("pair", {"pair_swap": "train+test"}),
+    "answers": ("qa", {"max_len": 20, "doc_stride": 4, "checkpoint": "best"}),
     "windows": ("multi-target", {"windows": 3, "max_len": 8, "window_stride": 2}),
 }
 

@@ -22,6 +22,8 @@ class Cutting:
         windows: most windows of a longer text; 1 = it is truncated.
         overlap: tokens that neighbouring windows share.
         both_orders: store each pair in both orders.
+        doc_stride: tokens that neighbouring windows of a `Passage` share; it has as many windows
+            as it needs.
     """
 
     max_len: int
@@ -29,17 +31,20 @@ class Cutting:
     windows: int = 1
     overlap: int = 0
     both_orders: bool = False
+    doc_stride: int = 0
 
 
 def cutting_of(cfg: CFG, trained_on: bool = False) -> Cutting:
     """How the settings cut texts.
 
     Args:
-        cfg: reads max_len, truncation, windows and pair_swap.
+        cfg: reads max_len, truncation, windows, doc_stride and pair_swap.
         trained_on: rows that a model trains on, which ``pair_swap = "train"`` reads in both orders.
     """
     both_orders = cfg.pair_swap == "train+test" or (trained_on and cfg.pair_swap == "train")
-    return Cutting(cfg.max_len, cfg.truncation, cfg.windows, cfg.window_stride, both_orders)
+    return Cutting(
+        cfg.max_len, cfg.truncation, cfg.windows, cfg.window_stride, both_orders, cfg.doc_stride
+    )
 
 
 def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:

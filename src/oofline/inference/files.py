@@ -7,7 +7,7 @@ from safetensors import SafetensorError, safe_open
 
 from oofline.errors import DataError
 from oofline.models.text_model import WEIGHTS_FILE
-from oofline.results import Task
+from oofline.results import Task, prediction_columns
 from oofline.storage import read_json, sha256_of
 
 ORIGINAL = "sha256_of_original"
@@ -56,7 +56,7 @@ def check_outputs(folder: Path, task: Task) -> None:
     if not path.is_file():
         return
     there = [name for name in pq.read_schema(path).names if name.startswith("pred_")]
-    if there != [f"pred_{name}" for name in task.outputs]:
+    if there != prediction_columns(task):
         raise DataError(
             f"{path} holds {', '.join(there)}, but train.csv gives {', '.join(task.outputs)}: "
             "it is not the competition that this fold was trained on"

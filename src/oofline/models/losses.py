@@ -52,9 +52,11 @@ class Loss(nn.Module):
         """Loss of one batch.
 
         Args:
-            logits: (S, B, T) of any float type; the loss is computed in float32.
-            labels: (B,) int64 class indices; (B, T) int64 for several labels; (B, T) float for
-                values, standardised as the logits are (see `TextModel.encode`).
+            logits: (S, B, T) of any float type; the loss is computed in float32. (S, B, 2, G) for
+                spans.
+            labels: (B,) int64 class indices; (B, 2) int64 first and last token for spans; (B, T)
+                int64 for several labels; (B, T) float for values, standardised as the logits are
+                (see `TextModel.encode`).
 
         Returns:
             () float32.
@@ -88,13 +90,16 @@ class Loss(nn.Module):
         return cells * self.target_weights if self.target_weights.numel() else cells
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(S, B) cross-entropy against (1 - s) on the label and s / K on every class."""
+        """Cross-entropy against (1 - s) on the label and s / K on every class.
+
+        (S, B); of spans (S, B, 2), for the start and the end.
+        """
         rows = F.cross_entropy(
-            logits.flatten(0, 1),
-            labels.repeat(len(logits)),
+            logits.flatten(0, -2),
+            labels.expand(logits.shape[:-1]).flatten(),
             reduction="none",
             label_smoothing=self.smoothing,
-        ).view(logits.shape[:2])
+        ).view(logits.shape[:-1])
         return rows * self.row_weights[labels] if self.row_weights.numel() else rows
 
     def _bce(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -147,7 +152,7 @@ def build_loss(cfg: CFG, task: Task, y_train: np.ndarray) -> Loss:
         which = which if task.kind == "ordinal" else f"{task.kind} task"
         raise ConfigError(f'loss = "{name}" does not fit a {which}: use "{fitting[0]}"')
     targets = _target_weights(cfg, task)
-    if task.link == "identity":
+    if task.link in ("identity", "span"):
         _refuse_class_settings(cfg, task)
         return Loss(name, delta=cfg.huber_delta, target_weights=targets)
     if name == "corn" and cfg.label_smoothing > 0:

@@ -14,6 +14,7 @@ from oofline.errors import ConfigError, DataError
 from oofline.models.backbone import load_backbone
 from oofline.models.links import linked, linked_width
 from oofline.models.pooling import Pooling, build_pooling, initialise_linear, mean_of_windows
+from oofline.models.spans import TokenStates, span_logits
 from oofline.models.structure import has_segments, most_tokens
 from oofline.models.weights import read_tensors, write_tensors
 from oofline.results import Task
@@ -66,19 +67,20 @@ class TextModel(nn.Module):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         windows: Tensor | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
-        """Run one batch; the backbone runs once, whatever the number of dropout samples.
+        """Run one batch; the backbone runs once for all dropout samples.
 
         Args:
             input_ids: (W, L) int64, W inputs of B rows.
-            attention_mask: (W, L) int64, 1 = token, 0 = padding; None = nothing is padded,
-                which is the faster way and gives the same result.
+            attention_mask: (W, L) int64, 1 = token, 0 = padding; None = no padding (faster).
             token_type_ids: (W, L) int64 segments; read where the backbone has more than one.
             windows: (B,) int64 inputs of each row, whose pooled vectors are averaged; None: W = B.
+            places: (B, G, 2) int64, tokens of the contexts (spans only; see `span_logits`).
 
         Returns:
             (S, B, T) float32 logits (standardised values for regression), also under autocast;
-            S = `CFG.dropout_samples` in training, 1 in evaluation.
+            S = `CFG.dropout_samples` in training, 1 in evaluation. (S, B, 2, G) for spans.
         """
         self._match_attention(input_ids.device.type)
         all_layers = self.pooling.needs_all_layers
@@ -91,10 +93,11 @@ class TextModel(nn.Module):
             pooled = self.pooling(
                 (*result.hidden_states[:-1], states) if all_layers else states, attention_mask
             )
-            if windows is not None:
+            if windows is not None and places is None:
                 pooled = mean_of_windows(pooled, windows)
             samples = self.samples if self.training else 1
-            return self.output(self.dropout(pooled.expand(samples, *pooled.shape)))
+            logits = self.output(self.dropout(pooled.expand(samples, *pooled.shape)))
+            return logits if places is None else span_logits(logits, places)
 
     @property
     def n_outputs(self) -> int:
@@ -112,13 +115,9 @@ class TextModel(nn.Module):
             self.backbone.set_attn_implementation(wanted)
 
     def predictions(self, logits: Tensor) -> Tensor:
-        """Logits to what the files hold.
+        """Logits (S, B, T) or (S, B, 2, G) to what the files hold, (B, `n_outputs`) or (B, 2, G).
 
-        Args:
-            logits: (S, B, T).
-
-        Returns:
-            (B, `n_outputs`) float32, see `linked`; values are in target units.
+        See `linked`; float32, values are in target units.
         """
         found = linked(self.link, logits.float())
         return found * self.target_std + self.target_mean if self.link == "identity" else found
@@ -230,7 +229,8 @@ def _assemble(cfg: CFG, task: Task, backbone: PreTrainedModel) -> TextModel:
     most = most_tokens(backbone)
     if most is not None and cfg.max_len > most:
         raise ConfigError(f"max_len = {cfg.max_len}, but {cfg.model} reads {most} tokens at most")
-    pooling = build_pooling(cfg, config.hidden_size, config.num_hidden_layers)
+    size, spans = config.hidden_size, task.link == "span"
+    pooling = TokenStates(size) if spans else build_pooling(cfg, size, config.num_hidden_layers)
     return TextModel(
         backbone, pooling, task.link, task.n_logits, cfg.dropout_samples, cfg.dropout_sample_p
     )

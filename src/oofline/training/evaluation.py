@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from oofline.blocks import finite
 from oofline.config import CFG
 from oofline.errors import OoflineError
 from oofline.models.text_model import TextModel
@@ -27,7 +28,7 @@ class Evaluator:
         task: names the metric.
         model: the model in training.
         predict_valid: predicts the validation rows.
-        y_valid: (n_v,) classes or (n_v, T) values of the validation rows.
+        y_valid: (n_v,) classes or answers, or (n_v, T) values of the validation rows.
         folder: where weights of the best and of snapshots go.
         progress: updated in place.
         predictions: of a resumed state, or None.
@@ -74,7 +75,7 @@ class Evaluator:
     def _score_and_keep(self) -> tuple[Predicted, float]:
         """Validation predictions and their score; weights are kept."""
         result = self.predict_valid()
-        if not np.isfinite(result.pred).all():
+        if not finite(result.pred).all():
             raise OoflineError(
                 f"predictions are not finite at step {self.progress.step}: training diverged; "
                 "lower lr, lengthen warmup_fraction, or use precision = fp32"

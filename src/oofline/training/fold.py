@@ -31,7 +31,7 @@ from oofline.training.predict import Predicted, predict
 from oofline.training.pulse import Pulse, Reading, peak_memory_mb
 from oofline.training.speed import keep_freed_memory, return_freed_memory
 from oofline.training.state import Predictions, Progress, load_state, save_state
-from oofline.training.step import StepMaker, TrainData
+from oofline.training.step import StepMaker, TrainData, training_labels
 from oofline.training.trainer import Trainer
 
 
@@ -94,7 +94,7 @@ class _FoldRun:
         self.optimizer = build_optimizer(self.cfg, self.model)
         self.drift = Drift(self.model)
         self.scaler = self.precision.scaler()
-        self.labels = torch.from_numpy(self.model.encode(y))
+        self.labels = training_labels(self.model, self.material.train_tokens, y)
 
     @property
     def _state_file(self) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from oofline.blocks import Block, from_cells
 from oofline.data.batches import collate, sorted_batches
 from oofline.data.tokens import Tokens
 from oofline.errors import OoflineError
@@ -21,12 +22,13 @@ class Predicted:
     """Predictions of n rows.
 
     Attributes:
-        pred: (n, T) float64 probabilities or values, in the order of the rows asked for.
+        pred: probabilities or values, in the order of the rows asked for: (n, T) float64, or of
+            characters (see `oofline.blocks`).
         losses: mean loss over the rows, (1,) or (T,) as the loss function returns; nan without
             labels.
     """
 
-    pred: np.ndarray
+    pred: Block
     losses: np.ndarray
 
     @property
@@ -82,20 +84,37 @@ def predict(
                 progress.advance(len(positions))
     finally:
         model.train(training)
+    losses = np.atleast_1d(loss.double().cpu().numpy() if labels is not None else np.nan)
+    if tokens.spans is not None:
+        return Predicted(_of_characters(tokens, rows, parts), losses)
     pred = np.empty((len(rows), model.n_outputs))
     if parts:  # read from the device in one go: reading each batch would make a GPU wait
         order = np.concatenate([positions for positions, _ in parts])
         pred[order] = torch.cat([part for _, part in parts]).double().cpu().numpy()
     pred = pred.reshape(orders, n_rows, -1).mean(axis=0)
-    losses = loss.double().cpu().numpy() if labels is not None else np.array(np.nan)
-    return Predicted(pred, np.atleast_1d(losses))
+    return Predicted(pred, losses)
+
+
+def _of_characters(
+    tokens: Tokens, rows: np.ndarray, parts: list[tuple[np.ndarray, torch.Tensor]]
+) -> Block:
+    """Probabilities (B, 2, G) of tokens as those of the characters that they start and end with."""
+    cells = [np.zeros((3, 0))]
+    for positions, part in parts:
+        for position, (starts, ends) in zip(positions, part.float().cpu().numpy(), strict=True):
+            spans = tokens.characters(rows[position])
+            columns = np.concatenate([2 * spans[:, 0], 2 * spans[:, 1] - 1])
+            values = np.concatenate([starts[: len(spans)], ends[: len(spans)]])
+            cells.append(np.stack([np.full(len(columns), position), columns, values]))
+    at, columns, values = np.concatenate(cells, axis=1)
+    return from_cells(at.astype(np.int64), columns.astype(np.int64), values, len(rows))
 
 
 def _forward(
     model: TextModel, tokens: Tokens, rows: np.ndarray, precision: Precision,
     target: torch.Tensor | None, loss_function: LossFunction | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Predictions (B, T) and mean loss, () or (T,), of one batch, on the device."""
+    """Predictions (B, T), or (B, 2, G), and mean loss, () or (T,), of one batch, on the device."""
     multiple = 8 if precision.device.type == "cuda" else 1
     batch = collate(tokens, rows, precision.device, multiple)
     with precision.autocast():
