@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
+from oofline.models.kept import NOTE, keep_backbone
 from oofline.models.text_model import TextModel, save_model
 from oofline.results import FoldResult, Task, prediction_frame
 from oofline.scoring.intervals import bootstrap_ci, strata_of
@@ -25,6 +26,8 @@ def write_fold(
             goes on from it.
     """
     save_model(model, tokenizer, folder)
+    if (folder / NOTE).is_file():
+        keep_backbone(folder)
     valid = prediction_frame(
         task, result.valid_ids, result.seed, result.fold,
         pred=result.valid_pred, last=result.valid_last, best=result.valid_best,
