@@ -9,6 +9,9 @@ from typing import Any
 
 from oofline.errors import ConfigError
 
+_OWN_FOLDERS = {
+    "ensembles", "wandb", "kernel", "ablations", "tuning", "lr-find", "workers", "backbones",
+}  # fmt: skip
 _NOT_IN_NAMES = set('/\\@,:*?"<>|')
 
 RANGES: dict[str, tuple[float | None, float | None]] = {
@@ -119,7 +122,7 @@ def check_conflicts(cfg: Any) -> None:
         empty = not value and name == "exp"
         if empty or value != value.strip() or value.startswith(".") or set(value) & _NOT_IN_NAMES:
             raise ConfigError(f"{name} = {value!r} must be a plain folder name")
-    if cfg.exp in ("ensembles", "wandb", "kernel", "ablations", "tuning", "lr-find", "backbones"):
+    if cfg.exp in _OWN_FOLDERS:
         raise ConfigError(f"exp = {cfg.exp!r} is a folder of the pipeline's own: choose another")
 
 

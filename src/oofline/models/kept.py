@@ -7,13 +7,13 @@ experiments, seeds and folds, in the number format of the original.
 
 import functools
 import hashlib
-import shutil
 from pathlib import Path
 from typing import Any
 
 from oofline.errors import ConfigError
+from oofline.models.adapters import adapted_layers
 from oofline.models.hub import has_safetensors, model_folder
-from oofline.storage import read_json, replacing, sha256_of, write_json
+from oofline.storage import copy_file, read_json, sha256_of, write_json
 
 BACKBONES = "backbones"
 """Folder of stored backbones, beside the experiments."""
@@ -37,18 +37,24 @@ def _file_digest(path: Path, size: int, modified_ns: int) -> str:
     return sha256_of(path)
 
 
-def write_note(backbone: Any, folder: Path) -> None:
-    """Write a fold's ``adapter.json``.
+def write_note(backbone: Any, folder: Path) -> list[str]:
+    """Write ``adapter.json``, where the backbone has adapters.
 
     Args:
         backbone: as `oofline.models.backbone.load_backbone` gave it.
-        folder: the fold's.
+        folder: a fold's.
+
+    Returns:
+        Names of what was written: `NOTE`, or nothing.
     """
+    if not adapted_layers(backbone):
+        return []
     source = Path(backbone.name_or_path)
     digest = model_digest(source)
     name = source.name if source.parent.name == BACKBONES else f"{source.name}-{digest[:12]}"
     note = {"model": str(source), "sha256": digest, "folder": f"{BACKBONES}/{name}"}
     write_json(folder / NOTE, note)
+    return [NOTE]
 
 
 def keep_backbone(folder: Path) -> None:
@@ -68,8 +74,7 @@ def keep_backbone(folder: Path) -> None:
     for file in (*files, source / "config.json"):
         copy = target / file.name
         if not copy.is_file() or copy.stat().st_size != file.stat().st_size:
-            with replacing(copy) as temporary:
-                shutil.copyfile(file, temporary)
+            copy_file(file, copy)
 
 
 def backbone_of(folder: Path, model: str) -> Path:
