@@ -10,7 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from oofline.errors import ConfigError
+from oofline.errors import ConfigError, DataError
 from oofline.models.adapters import adapted_layers
 from oofline.models.hub import has_safetensors, model_folder
 from oofline.storage import copy_file, read_json, sha256_of, write_json
@@ -75,6 +75,26 @@ def keep_backbone(folder: Path) -> None:
         copy = target / file.name
         if not copy.is_file() or copy.stat().st_size != file.stat().st_size:
             copy_file(file, copy)
+
+
+def kept_files(folder: Path) -> list[Path]:
+    """Files of the stored backbone below a fold's adapters; none where the model is whole.
+
+    Args:
+        folder: ``output/<comp>/<exp>/seed<S>/fold<K>``.
+
+    Raises:
+        DataError: it has adapters, and their backbone is not there.
+    """
+    if not (folder / NOTE).is_file():
+        return []
+    kept = folder.parents[2] / read_json(folder / NOTE)["folder"]
+    if not has_safetensors(kept):
+        raise DataError(
+            f"{kept} is missing, the backbone below the adapters in {folder}: restore it, or "
+            "train that fold again"
+        )
+    return sorted(path for path in kept.iterdir() if not path.name.startswith("."))
 
 
 def backbone_of(folder: Path, model: str) -> Path:
