@@ -127,7 +127,7 @@ class CFG:
     accumulation: int = 1
     """Forward passes per optimizer step; 1 = off."""
     lr: float = 2e-5
-    """Peak learning rate of the top layer (1e-5 to 5e-5 for most encoders)."""
+    """Peak learning rate of the top layer (1e-5 to 5e-5 for most models)."""
     body_lr: float | None = None
     """Learning rate of the backbone; None = lr, 0 leaves the backbone bit-identical."""
     head_lr: float | None = None

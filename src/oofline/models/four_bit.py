@@ -22,7 +22,8 @@ def four_bit(cfg: CFG) -> dict[str, Any]:
     Raises:
         ConfigError: there is no CUDA GPU, or bitsandbytes is not installed.
     """
-    if not torch.cuda.is_available() or cfg.device not in ("auto", *_cuda_devices()):
+    device = cfg.device.split(",")[0].strip()
+    if not torch.cuda.is_available() or not device.startswith(("auto", "cuda")):
         raise ConfigError(
             "lora_4bit needs a CUDA GPU, and the device here is another: leave out lora_4bit, or "
             "train on a machine with a GPU"
@@ -38,9 +39,5 @@ def four_bit(cfg: CFG) -> dict[str, Any]:
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=compute,
         ),
-        "device_map": {"": "cuda" if cfg.device == "auto" else cfg.device},
+        "device_map": {"": "cuda" if device == "auto" else device},
     }  # fmt: skip
-
-
-def _cuda_devices() -> list[str]:
-    return ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
