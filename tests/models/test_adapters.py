@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
+from torch.nn import functional
 
 from oofline.config import CFG
 from oofline.errors import ConfigError, DataError
@@ -16,6 +17,9 @@ from oofline.models.adapters import adapted_layers, adapter_targets, add_adapter
 from oofline.models.backbone import load_backbone
 from oofline.models.kept import backbone_of, keep_backbone, kept_files, model_digest
 from oofline.models.text_model import build_model, load_model, save_model
+from oofline.techniques import build_techniques
+from oofline.training.drift import Drift
+from oofline.training.optim import build_optimizer
 
 FAMILIES = ["bert", "deberta", "modernbert", "albert", "llama", "qwen2", "gemma", "gpt2"]
 LINEAR = {
@@ -132,6 +136,52 @@ def test_four_bits_without_a_gpu_are_refused_in_one_line(tiny_model, monkeypatch
     monkeypatch.setattr(four_bit_module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r'pip install "oofline\[4bit\]"'):
         load_backbone(CFG(model=cfg.model, lora_r=2, lora_4bit=True), None)
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_a_backbone_in_four_bits_trains_and_is_loaded_again(
+    tiny_model, make_task, tmp_path, monkeypatch, family
+):
+    """On a GPU as it is; without one in bitsandbytes' own CPU code, which we do not offer."""
+    bits = pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda" if cuda else "cpu")
+    if not cuda:
+        monkeypatch.setattr(bits.nn.modules, "has_avx512bf16", lambda: False)  # it repacks weights
+        nf4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+        config = transformers.BitsAndBytesConfig(**nf4, bnb_4bit_compute_dtype=torch.bfloat16)
+        arguments = {"quantization_config": config, "device_map": {"": "cpu"}}
+        monkeypatch.setattr("oofline.models.backbone.four_bit", lambda cfg: arguments)
+    cfg = CFG(model=str(tiny_model(family)), lora_r=4, lora_4bit=True, lr=1e-2)
+    task = make_task("binary")
+    model = build_model(cfg, task, None)
+    (technique,) = build_techniques(cfg, task)
+    technique.prepare(model)
+    model.to(device)
+    layers = adapted_layers(model.backbone)
+    assert {type(layer.base_layer).__name__ for layer in layers} == {"Linear4bit"}
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    packed = [layer.base_layer.weight.clone() for layer in layers]
+    optimizer, drift = build_optimizer(cfg, model), Drift(model)
+    ids, wanted = torch.randint(5, 60, (4, 9)).to(device), torch.tensor([0, 1, 0, 1.0]).to(device)
+    losses = []
+    for _ in range(4):
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            logits = model.train()(ids)[0, :, 0]
+        losses.append(functional.binary_cross_entropy_with_logits(logits, wanted))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < losses[0]
+    assert drift.check()["body"] > 0
+    assert 0 < technique._update() < 10
+    assert all(
+        torch.equal(a, layer.base_layer.weight) for a, layer in zip(packed, layers, strict=True)
+    )
+    save_model(model, transformers.AutoTokenizer.from_pretrained(cfg.model), tmp_path)
+    loaded = load_model(cfg, task, tmp_path).to(device).eval()
+    with torch.no_grad():
+        assert torch.equal(loaded(ids), model.eval()(ids))
 
 
 def test_peft_is_imported_only_where_it_is_used(tiny_model, make_task):

@@ -35,8 +35,8 @@ def add_adapters(model: nn.Module, cfg: CFG) -> None:
 
     backbone: Any = model.backbone
     names = adapter_targets(backbone, cfg.lora_targets)
-    narrowest = min(min(backbone.get_submodule(name).weight.shape) for name in names)
-    if cfg.lora_r > narrowest and not cfg.lora_4bit:
+    narrowest = min(min(_shape(backbone.get_submodule(name))) for name in names)
+    if cfg.lora_r > narrowest:
         raise ConfigError(
             f"lora_r = {cfg.lora_r} is more than the {narrowest} rows or columns of the smallest "
             "matrix that it adds to: lower it (4 to 64)"
@@ -49,6 +49,9 @@ def add_adapters(model: nn.Module, cfg: CFG) -> None:
         fan_in_fan_out=isinstance(backbone.get_submodule(names[0]), Conv1D),
     )
     inject_adapter_in_model(settings, backbone)
+    for layer in adapted_layers(backbone):
+        layer.lora_A.float()  # above 4-bit weights peft makes them half precision
+        layer.lora_B.float()
     model.register_state_dict_post_hook(_leave_out_backbone)
     model.register_load_state_dict_post_hook(_forgive_backbone)
 
@@ -84,6 +87,13 @@ def adapter_targets(backbone: PreTrainedModel, wanted: str = "") -> list[str]:
 def adapted_layers(backbone: nn.Module) -> list[Any]:
     """The layers with adapters, bottom to top: peft's, with ``base_layer, lora_A, lora_B``."""
     return [module for module in backbone.modules() if hasattr(module, "lora_A")]
+
+
+def _shape(linear: Any) -> tuple[int, int]:
+    """Sizes of a layer's matrix, whatever its weight is packed into."""
+    if isinstance(linear, nn.Linear):
+        return linear.out_features, linear.in_features
+    return linear.weight.shape
 
 
 def is_pretrained(name: str) -> bool:

@@ -51,9 +51,10 @@ class Lora(Technique):
         self.layers = adapted_layers(cast(TextModel, model).backbone)
         norms = [_pretrained(layer).norm().double() for layer in self.layers]
         self._pretrained_norm = float(torch.stack(norms).norm())
-        sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-        trained = sum(size for size, trains in sizes if trains)
-        self.tally.add("trained_share", trained / sum(size for size, _ in sizes))
+        backbone, head = cast(TextModel, model).backbone, cast(TextModel, model).head_parameters()
+        whole = backbone.num_parameters() + sum(p.numel() for p in head.values())
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        self.tally.add("trained_share", trained / whole)
 
     def after_update(self, step: StepView) -> None:
         """Take the figure, without waiting for the device."""
