@@ -82,7 +82,7 @@ class Competition:
         """Predictions (n, T) with some noise on the logits or values."""
         truth = self.truth if truth is None else truth
         values = truth + noise * np.random.default_rng(seed).normal(size=truth.shape)
-        if self.task.kind == "regression":
+        if self.task.truth == "values":
             return values
         if self.task.kind == "binary":
             return 1 / (1 + np.exp(-values))
@@ -124,8 +124,8 @@ def competition(tmp_path, make_task) -> Callable[..., Competition]:
     def build(kind: str, metric: str, n: int = 300, n_folds: int = 3) -> Competition:
         rng, task = np.random.default_rng(7), make_task(kind, metric)
         total = n + 40
-        if kind == "regression":
-            y = rng.normal(size=(total, 1))
+        if kind in ("regression", "multi-target"):
+            y = rng.normal(size=(total, task.n_outputs))
             truth = y
         else:
             y = rng.integers(0, 2 if kind == "binary" else 3, total)

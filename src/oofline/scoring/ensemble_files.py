@@ -149,7 +149,8 @@ def _by_target(task: Task, result: Ensemble) -> list[str]:
         return []
     weights = result.blend.weights
     own = result.members if weights.ndim == 2 else []
-    lines = ["", "Weights above are means over the targets."] if own else []
+    means = any(weights.ndim == 2 for weights in (weights, *result.blend.fold_weights.values()))
+    lines = ["", "Weights of single targets stand above as their means."] if means else []
     lines += ["", "| target | " + " | ".join([task.metric, *own]) + " |"]
     lines += ["|" + " --- |" * (2 + len(own))]
     for t, (name, value) in enumerate(scores.items()):
