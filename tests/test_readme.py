@@ -37,7 +37,7 @@ def test_every_setting_named_in_the_readme_exists():
         "public-rows", "environment", "table", "versions", "minutes",
     }  # fmt: skip
     text = README.replace("--no-", "--")
-    assert set(re.findall(r"--([a-z][a-z-]+)", text)) - known == set()
+    assert set(re.findall(r"--([a-z][a-z0-9-]+)", text)) - known == set()
 
 
 def test_every_picture_and_link_is_there():

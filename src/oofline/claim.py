@@ -6,7 +6,6 @@ changed would be averaged with one trained after, or resumed on rows that it sho
 """
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from oofline.data.competition import Competition
 from oofline.data.reading import find_table
 from oofline.errors import ConfigError, DataError
 from oofline.models.hub import model_folder
+from oofline.models.kept import model_digest
 from oofline.storage import Paths, read_json, sha256_of, write_json
 
 
@@ -50,15 +50,11 @@ def check_settings(cfg: CFG, paths: Paths) -> bool:
 
 def inputs_of(cfg: CFG, paths: Paths, competition: Competition) -> dict[str, str]:
     """SHA-256 of everything an experiment is trained on, by what it is called in messages."""
-    digest = hashlib.sha256()
-    folder = model_folder(cfg.model)
-    for file in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
-        digest.update(sha256_of(file).encode())
     return {
         "train file": competition.train_sha256,
         "test file": sha256_of(find_table(paths.input, "test")),
         "folds.csv": sha256_of(paths.folds),
-        "encoder": digest.hexdigest(),
+        "encoder": model_digest(model_folder(cfg.model)),
     }
 
 

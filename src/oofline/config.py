@@ -77,9 +77,11 @@ class CFG:
 
     # ---- model
     model: str = "microsoft/deberta-v3-small"
-    """Encoder: a hub name or a local folder with config.json, weights and tokenizer."""
-    pooling: Literal["cls", "mean", "max", "attention", "weighted-layer", "last-k", "gem"] = "mean"
-    """From token states to one vector."""
+    """Encoder or decoder: a hub name or a local folder with config.json, weights and tokenizer."""
+    pooling: Literal[
+        "cls", "mean", "max", "last", "attention", "weighted-layer", "last-k", "gem"
+    ] = "mean"  # fmt: skip
+    """From token states to one vector; "last" = the last token, for decoders."""
     pooling_layers: int = 4
     """How many last layers "weighted-layer" and "last-k" read."""
     dropout: float | None = None
@@ -90,6 +92,18 @@ class CFG:
     """Dropout on the pooled vector; 0 = off."""
     gradient_checkpointing: bool = False
     """Recompute activations in backward: less memory, more time."""
+
+    # ---- LoRA: the backbone stays as it is, small additions to it are trained
+    lora_r: int = 0
+    """LoRA (Hu 2021): rank of the additions to each matrix (4 to 64, lr 1e-4 to 5e-4); 0 = off."""
+    lora_alpha: float = 16.0
+    """LoRA: the additions are multiplied by lora_alpha / lora_r."""
+    lora_dropout: float = 0.0
+    """LoRA: dropout on what the additions read; 0 = off."""
+    lora_targets: str = ""
+    """LoRA: names of linear layers, as in "q_proj, v_proj"; "" = all within the layers."""
+    lora_4bit: bool = False
+    """LoRA: keep the frozen backbone in 4 bits (NF4); needs a CUDA GPU and bitsandbytes."""
 
     # ---- loss
     loss: Literal["auto", "cross_entropy", "bce", "mse", "huber", "rmse", "corn"] = "auto"
@@ -115,7 +129,7 @@ class CFG:
     accumulation: int = 1
     """Forward passes per optimizer step; 1 = off."""
     lr: float = 2e-5
-    """Peak learning rate of the top layer (1e-5 to 5e-5 for most encoders)."""
+    """Peak learning rate of the top layer (1e-5 to 5e-5 for most models)."""
     body_lr: float | None = None
     """Learning rate of the backbone; None = lr, 0 leaves the backbone bit-identical."""
     head_lr: float | None = None

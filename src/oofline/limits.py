@@ -9,6 +9,9 @@ from typing import Any
 
 from oofline.errors import ConfigError
 
+_OWN_FOLDERS = {
+    "ensembles", "wandb", "kernel", "ablations", "tuning", "lr-find", "workers", "backbones",
+}  # fmt: skip
 _NOT_IN_NAMES = set('/\\@,:*?"<>|')
 
 RANGES: dict[str, tuple[float | None, float | None]] = {
@@ -27,7 +30,8 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "fgm_eps": (0, None), "fgm_last_epochs": (0, None), "sift_lambda": (0, None),
     "sift_lr": (0, None), "sift_noise": (0, None), "rdrop_alpha": (0, None),
     "mixout_p": (0, 0.99), "ema_decay": (0, 0.999999), "reinit_layers": (0, None),
-    "freeze_layers": (0, None), "awp_start_score": (None, None),
+    "freeze_layers": (0, None), "lora_r": (0, None), "lora_alpha": (1e-6, None),
+    "lora_dropout": (0, 0.99), "awp_start_score": (None, None),
     "fgm_start_score": (None, None), "time_limit_hours": (0, None), "save_minutes": (0, None),
     "bootstrap_samples": (10, None),
 }  # fmt: skip
@@ -111,7 +115,7 @@ def check_conflicts(cfg: Any) -> None:
     if cfg.dropout is not None and cfg.dropout > 0 and _body_is_frozen(cfg):
         raise ConfigError("dropout acts on the backbone, which body_lr = 0 freezes: leave one out")
     _check_delays(cfg)
-    for clash, message in _technique_conflicts(cfg):
+    for clash, message in (*_technique_conflicts(cfg), *_lora_conflicts(cfg)):
         if clash:
             raise ConfigError(message)
     for name in ("comp", "exp"):
@@ -119,7 +123,7 @@ def check_conflicts(cfg: Any) -> None:
         empty = not value and name == "exp"
         if empty or value != value.strip() or value.startswith(".") or set(value) & _NOT_IN_NAMES:
             raise ConfigError(f"{name} = {value!r} must be a plain folder name")
-    if cfg.exp in ("ensembles", "wandb", "kernel", "ablations", "tuning", "lr-find", "workers"):
+    if cfg.exp in _OWN_FOLDERS:
         raise ConfigError(f"exp = {cfg.exp!r} is a folder of the pipeline's own: choose another")
 
 
@@ -187,7 +191,9 @@ def _technique_conflicts(cfg: Any) -> Iterator[tuple[bool, str]]:
         "FGM acts on the embeddings, which freeze_layers freezes: leave one out",
     )
     yield (
-        cfg.rdrop_alpha > 0 and cfg.dropout == 0 and not mixout and cfg.dropout_sample_p == 0,
+        cfg.rdrop_alpha > 0
+        and cfg.dropout == 0
+        and not (mixout or cfg.dropout_sample_p or cfg.lora_dropout),
         "R-Drop compares two dropout masks, and dropout = 0: set dropout (0.1) or mixout_p",
     )
     yield (
@@ -210,4 +216,27 @@ def _technique_conflicts(cfg: Any) -> Iterator[tuple[bool, str]]:
     yield (
         cfg.ema_decay > 0 and cfg.checkpoint == "average",
         'ema_decay averages already: leave out ema_decay or checkpoint = "average"',
+    )
+
+
+def _lora_conflicts(cfg: Any) -> Iterator[tuple[bool, str]]:
+    """The same, of LoRA: the backbone's own weights stay as they are."""
+    lora = cfg.lora_r > 0
+    yield (
+        not lora and bool(cfg.lora_dropout or cfg.lora_targets or cfg.lora_4bit),
+        "lora_dropout, lora_targets and lora_4bit need lora_r above 0 (8 to 64)",
+    )
+    yield lora and _body_is_frozen(cfg), "LoRA trains the backbone, which body_lr = 0 freezes"
+    yield (
+        lora and cfg.mixout_p > 0,
+        "mixout sends weights back to their pretrained values, where LoRA leaves them: leave out "
+        "mixout_p or lora_r",
+    )
+    yield (
+        lora and cfg.fgm_eps > 0,
+        "FGM acts on the embeddings, which LoRA freezes: leave out fgm_eps, or use AWP",
+    )
+    yield (
+        lora and cfg.reinit_layers > 0,
+        "reinit_layers makes layers random, and LoRA would leave them so: leave one out",
     )

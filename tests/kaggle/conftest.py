@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import tempfile
+import tomllib
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -23,7 +24,7 @@ os.environ["KAGGLE_API_ENVIRONMENT"] = "LOCALHOST"
 os.environ["KAGGLE_CONFIG_DIR"] = tempfile.mkdtemp(prefix="kaggle-config-")
 
 from oofline import cli
-from oofline.kaggle.manifest import hash_tree
+from oofline.kaggle.manifest import SOURCE_ROOT, hash_tree
 from oofline.storage import Paths, sha256_of, write_json, write_text
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -33,7 +34,8 @@ SHIPPED = "tyro"
 
 def installed_closure():
     """Canonical names -> versions of what oofline needs, as installed here."""
-    found, queue = {}, [Requirement(text) for text in metadata.requires("oofline")]
+    project = tomllib.loads((SOURCE_ROOT / "pyproject.toml").read_text())["project"]
+    found, queue = {}, [Requirement(text) for text in project["dependencies"]]
     queue += [Requirement(name) for name in ("nbformat", "packaging")]
     while queue:
         requirement = queue.pop()

@@ -39,6 +39,26 @@ def test_infer_with_half_weights(trained, kernel_options, capsys):
     assert kernel["code_file"] == "oofline-toy-base.ipynb"
 
 
+def test_the_backbone_below_adapters_goes_along_as_it_is(
+    trained, kernel_options, tiny_model, capsys
+):
+    paths, cfg = trained("binary", model=str(tiny_model("llama")), pooling="last", lora_r=4)
+    build.run_kernel(kernel_options(cfg, weights_dtype="fp16"), paths)
+    kernel = paths.output / "kernel" / "weights"
+    (kept,) = (kernel / "output" / "toy" / "backbones").iterdir()
+    for name in ("model.safetensors", "config.json"):
+        assert sha256_of(kept / name) == sha256_of(tiny_model("llama") / name)
+    folds = sorted((kernel / "output" / "toy" / "base" / "seed42").iterdir())
+    assert len(folds) == 2
+    for fold in folds:
+        assert (fold / "adapter.json").is_file()
+        assert (fold / "model.safetensors").stat().st_size < 0.5 * (
+            kept / "model.safetensors"
+        ).stat().st_size
+    assert check_tree(paths.output / "kernel")["rounding"]["rows"] == 40
+    assert "fp16 weights: OOF" in capsys.readouterr().out
+
+
 def test_a_secret_stops_it_before_anything_is_written(trained, kernel_options, monkeypatch):
     paths, cfg = trained("binary")
     monkeypatch.setenv("HF_TOKEN", "a-token-that-is-long-enough")

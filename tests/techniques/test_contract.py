@@ -63,11 +63,15 @@ SETTINGS = {
     "ema": {"ema_decay": 0.9},
     "reinit": {"reinit_layers": 1},
     "freeze": {"freeze_layers": 1},
+    "lora": {"lora_r": 4, "lora_alpha": 8.0},
 }
-FAMILIES = ("bert", "roberta", "deberta", "electra", "modernbert")
+FAMILIES = ("bert", "roberta", "deberta", "electra", "modernbert", "llama", "qwen2", "gemma")
 REFUSED_PAIRS = {
     ("awp", "fgm"): "AWP and FGM", ("awp-replace", "fgm"): "AWP and FGM",
     ("fgm", "freeze"): "FGM acts on the embeddings, which freeze_layers",
+    ("fgm", "lora"): "which LoRA freezes", ("mixout", "lora"): "where LoRA leaves them",
+    ("mixconnect", "lora"): "where LoRA leaves them",
+    ("reinit", "lora"): "LoRA would leave them so",
 }  # fmt: skip
 TWO_FORMS = {("awp", "awp-replace"), ("mixout", "mixconnect")}
 PAIRS = [pair for pair in itertools.combinations(SETTINGS, 2) if pair not in TWO_FORMS]
@@ -163,6 +167,13 @@ class InnerForward(Exception):
     """Raised by a test inside a forward pass."""
 
 
+def take_up(plain, model):
+    """Give a plain model the weights of another, whose adapters, if it has some, are left out."""
+    named = dict(model.named_parameters()) | dict(model.named_buffers())
+    named = {name.replace(".base_layer", ""): value for name, value in named.items()}
+    plain.load_state_dict({name: named[name] for name in plain.state_dict()})
+
+
 def differ(a, b):
     return a.keys() != b.keys() or any(not torch.equal(a[name], b[name]) for name in a)
 
@@ -180,7 +191,7 @@ def test_every_technique_stands_in_the_contract():
 def test_enabled_the_gradient_of_a_step_changes(one_fold, name, kind):
     plain = {"dropout": {"rdrop": 0.1, "mixout": 0.0, "mixconnect": 0.0}.get(name)}
     fold, plain = one_fold(kind, **SETTINGS[name]), one_fold(kind, **plain)
-    assert differ(fold.weights(), plain.weights()) == (name == "reinit")
+    assert differ(fold.weights(), plain.weights()) == (name in ("reinit", "lora"))
     assert differ(fold.gradients(), plain.gradients())
 
 
@@ -215,7 +226,7 @@ def test_weights_are_restored_when_an_inner_forward_raises(one_fold, name, allow
     fold.gradients()  # and the next step works
 
 
-@pytest.mark.parametrize("name", ["awp", "awp-replace", "fgm", "ema", "freeze", "reinit"])
+@pytest.mark.parametrize("name", ["awp", "awp-replace", "fgm", "ema", "freeze", "reinit", "lora"])
 def test_windows_of_several_batches_equal_one_large_batch(one_fold, name):
     """Also the last, short window: it is divided by its own length."""
     one = one_fold("regression", n=18, batch_size=8, **SETTINGS[name])
@@ -237,7 +248,7 @@ def test_windows_of_several_batches_equal_one_large_batch(one_fold, name):
 def test_evaluation_at_equal_weights_is_that_of_a_plain_model(one_fold, name, family):
     fold, plain = one_fold(family=family, **SETTINGS[name]), one_fold(family=family)
     fold.gradients()
-    plain.model.load_state_dict(fold.model.state_dict())
+    take_up(plain.model, fold.model)  # adapters are still 0
     ids = torch.randint(5, 40, (3, 9))
     for model in (fold.model, plain.model):
         model.eval()
@@ -317,7 +328,8 @@ def test_parameters_stand_in_one_group_and_in_the_checkpoint(one_fold, tmp_path,
     folder.mkdir()
     save_model(fold.model, tokenizer, folder)
     loaded = load_model(fold.cfg, fold.task, folder)
-    assert set(loaded.state_dict()) == set(one_fold(family=family).model.state_dict())
+    whole = fold if name == "lora" else one_fold(family=family)
+    assert set(loaded.state_dict()) == set(whole.model.state_dict())
     for parameter, value in fold.model.named_parameters():
         assert torch.equal(value, loaded.get_parameter(parameter)), parameter
 

@@ -133,6 +133,13 @@ TECHNIQUES = {
     "ema": {"ema_decay": 0.9},
     "ema, best": {"ema_decay": 0.9, "checkpoint": "best"},
     "reinit and freeze": {"reinit_layers": 1, "freeze_layers": 1},
+    "lora": {"lora_r": 4, "lora_dropout": 0.1},
+    "lora, awp, ema, best": {
+        "lora_r": 4,
+        "awp_last_epochs": 3,
+        "ema_decay": 0.9,
+        "checkpoint": "best",
+    },
 }
 
 

@@ -66,6 +66,12 @@ def truncate(ids: list[int], budget: int, how: str) -> list[int]:
     return ids[:head] + ids[len(ids) - (budget - head) :]
 
 
+def _end_of_text(tokenizer: Any) -> int:
+    """What stands for an empty text where the tokenizer adds no special tokens."""
+    known = (tokenizer.eos_token_id, tokenizer.pad_token_id)
+    return next((token for token in known if token is not None), 0)
+
+
 Encoder = Callable[[list], dict[str, list]]
 
 
@@ -73,6 +79,7 @@ def single_encoder(tokenizer: Any, cutting: Cutting) -> Encoder:
     """Single texts to the columns of the cache."""
     before, behind = special_tokens(tokenizer)
     extra = len(before) + len(behind)
+    nothing = [_end_of_text(tokenizer)]
     max_len, windows = cutting.max_len, cutting.windows
     if windows > 1 and max_len - extra <= cutting.overlap:
         raise ConfigError(
@@ -91,17 +98,24 @@ def single_encoder(tokenizer: Any, cutting: Cutting) -> Encoder:
         else:
             cut = (truncate(row, max_len - extra, cutting.truncation) for row in rows)
             kept = [before + row + behind for row in cut]
-        return {"input_ids": kept, "n_tokens": [len(row) + extra for row in rows]}
+        kept = [row or nothing for row in kept]  # a model must read something
+        return {"input_ids": kept, "n_tokens": [max(1, len(row) + extra) for row in rows]}
 
     return encode
 
 
 def pairs_encoder(tokenizer: Any, cutting: Cutting) -> Encoder:
-    """Sentence pairs to the columns of the cache, by the tokenizer's own pair encoding."""
+    """Sentence pairs to the columns of the cache, by the tokenizer's own pair encoding.
+
+    Where that puts nothing between the two texts (some decoders), a line break does.
+    """
+    alone, paired = (tokenizer.num_special_tokens_to_add(pair=pair) for pair in (False, True))
+    between = "" if paired > alone else "\n"
 
     def call(pairs: list, **settings: Any) -> list[tuple[list[int], list[int]]]:
         """Ids and segment ids of each pair."""
-        firsts, seconds = (list(side) for side in zip(*pairs, strict=True))
+        firsts = [first for first, _ in pairs]
+        seconds = [between + second for _, second in pairs]
         found = tokenizer(
             firsts, seconds, return_attention_mask=False, return_token_type_ids=True,
             verbose=False, **settings,

@@ -9,6 +9,7 @@ from typing import Any
 from oofline.config import CFG
 from oofline.errors import DataError
 from oofline.models.hub import model_folder
+from oofline.models.kept import kept_files
 from oofline.scoring.stored import members_that_count, stored_folder
 from oofline.storage import Paths, read_json
 
@@ -73,6 +74,7 @@ def trained_files(paths: Paths, name: str) -> Iterator[tuple[str, Path]]:
         yield from _below(paths, folder.glob("oof.parquet"))
     for unit in units:
         yield from _below(paths, filter(_is_needed, sorted(unit.folder.iterdir())))
+    yield from _below(paths, {file for unit in units for file in kept_files(unit.folder)})
 
 
 def _ensembles(paths: Paths, name: str) -> list[Path]:

@@ -11,7 +11,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from oofline.config import CFG
 from oofline.errors import ConfigError, DataError
+from oofline.models.adapters import add_adapters
 from oofline.models.backbone import load_backbone
+from oofline.models.kept import backbone_of, write_note
 from oofline.models.links import linked, linked_width
 from oofline.models.pooling import Pooling, build_pooling, initialise_linear, mean_of_windows
 from oofline.models.spans import TokenStates, span_logits
@@ -174,13 +176,13 @@ def save_model(
     Args:
         model: on any device.
         tokenizer: of the encoder.
-        folder: receives model.safetensors, config.json and the tokenizer's files.
+        folder: receives model.safetensors, config.json and the tokenizer's files (and `kept.NOTE`).
 
     Returns:
         SHA-256 of each file, by its path below the folder.
     """
-    state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
-    names = ["config.json", WEIGHTS_FILE]
+    state = {name: value.cpu() for name, value in model.state_dict().items()}
+    names = ["config.json", WEIGHTS_FILE, *write_note(model.backbone, folder)]
     with tempfile.TemporaryDirectory() as temporary:
         for name in tokenizer.save_pretrained(temporary):
             source = Path(name)
@@ -196,24 +198,25 @@ def load_model(cfg: CFG, task: Task, folder: Path) -> TextModel:
     """Rebuild a model that `save_model` wrote, from its folder alone and without network.
 
     Args:
-        cfg: the settings it was trained with (``cfg.model`` is not read).
+        cfg: the settings it was trained with (of ``cfg.model`` see `kept.backbone_of`).
         task: as in training.
         folder: a fold's folder.
 
     Raises:
         ConfigError: files are missing or damaged, or ``cfg`` or ``task`` do not fit them.
     """
-    cfg = replace(cfg, model=str(folder))
+    cfg = replace(cfg, model=str(backbone_of(folder, cfg.model) if cfg.lora_r else folder))
     path = folder / WEIGHTS_FILE
     try:
         state, _ = read_tensors(path)
     except DataError as error:
-        raise ConfigError(
-            f"{path} is missing or damaged; delete the folder {folder} and train it again"
-        ) from error
-    backbone = load_backbone(cfg, _backbone_dropout(cfg, task), weights=False)
-    with torch.random.fork_rng(devices=[]):  # the head's first values are drawn, and replaced below
+        message = f"{path} is missing or damaged; delete the folder {folder} and train it again"
+        raise ConfigError(message) from error
+    backbone = load_backbone(cfg, _backbone_dropout(cfg, task), weights=cfg.lora_r > 0)
+    with torch.random.fork_rng(devices=[]):  # the first values are drawn, and replaced below
         model = _assemble(cfg, task, backbone)
+        if cfg.lora_r:
+            add_adapters(model, cfg)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -238,9 +241,7 @@ def _assemble(cfg: CFG, task: Task, backbone: PreTrainedModel) -> TextModel:
 
 def _backbone_dropout(cfg: CFG, task: Task) -> float | None:
     """The setting, or 0 for values, or None (the backbone's own)."""
-    if cfg.dropout is None and task.link == "identity":
-        return 0.0
-    return cfg.dropout
+    return 0.0 if cfg.dropout is None and task.link == "identity" else cfg.dropout
 
 
 def _columns(y: np.ndarray) -> np.ndarray:

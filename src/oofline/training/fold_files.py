@@ -7,6 +7,7 @@ import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from oofline.blocks import Block
+from oofline.models.kept import NOTE, keep_backbone
 from oofline.models.text_model import TextModel, save_model
 from oofline.results import FoldResult, Task, prediction_frame
 from oofline.scoring.metrics import default_cut, metric_inputs
@@ -27,6 +28,8 @@ def write_fold(
             goes on from it.
     """
     hashes = save_model(model, tokenizer, folder)
+    if NOTE in hashes:
+        keep_backbone(folder)
     valid = prediction_frame(
         task, result.valid_ids, result.seed, result.fold,
         pred=result.valid_pred, last=result.valid_last, best=result.valid_best,
