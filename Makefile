@@ -10,10 +10,12 @@ EXPS   ?=
 NAME   ?=
 BASE   ?=
 ARMS   ?=
+MODEL  ?=
+TEACHER ?=
 EXPERIMENT = --comp "$(COMP)" --exp "$(EXP)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo folds lr-find train oof ensemble submission compare ablation sync bench readme test lint check clean
+.PHONY: help setup demo folds lr-find train pretrain pseudo oof ensemble submission compare ablation sync bench readme test lint check clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -33,6 +35,10 @@ train: setup             ## COMP= EXP= FOLD=all SEED=42,43 ARGS="--lr 3e-5"
 	@$(BIN)/oofline train --fold "$(FOLD)" --seed "$(SEED)" $(EXPERIMENT)
 lr-find: setup           ## COMP= EXP=: loss against learning rate, and a suggestion
 	@$(BIN)/oofline lr-find $(EXPERIMENT)
+pretrain: setup          ## COMP= [NAME=] [MODEL=]: adapt a language model to the texts (ARGS=--from-scratch: a new one)
+	@$(BIN)/oofline pretrain --comp "$(COMP)" --name "$(NAME)" $(if $(MODEL),--model "$(MODEL)") $(ARGS)
+pseudo: setup            ## COMP= TEACHER= [NAME=]: soft pseudo-labels, fold by fold, for --pseudo NAME
+	@$(BIN)/oofline pseudo --comp "$(COMP)" --teacher "$(TEACHER)" --name "$(NAME)" $(ARGS)
 oof: setup               ## COMP= EXP=: score out of fold, with intervals and pictures
 	@$(BIN)/oofline oof $(EXPERIMENT)
 ensemble: setup          ## COMP= EXPS=base,awp [NAME=]: cross-fitted blend

@@ -9,10 +9,11 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "oofline"
 LAYERS = {
     "config": 0, "limits": 0, "tasks": 0, "results": 0, "errors": 0, "storage": 0, "progress": 0,
-    "sources": 0,
+    "sources": 0, "stage_settings": 0,
     "data": 1, "models": 1, "scoring": 1, "tracking": 1,
     "techniques": 2, "training": 3, "claim": 3, "crossval": 4, "engines": 4,
-    "kaggle": 5, "report": 5, "pipeline": 6, "lr_find": 6, "demo": 7, "ablation": 7, "verbs": 7,
+    "kaggle": 5, "report": 5, "pipeline": 6, "lr_find": 6, "pretraining": 6,
+    "pseudo_labels": 6, "demo": 7, "ablation": 7, "verbs": 7,
     "cli": 8, "__main__": 9,
 }  # fmt: skip
 FILES = sorted(SOURCE.rglob("*.py"))

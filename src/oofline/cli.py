@@ -31,6 +31,7 @@ from oofline.verbs import (
 
 _MODULES = {
     "demo": "oofline.demo.run", "ablation": "oofline.ablation.run", "lr-find": "oofline.lr_find",
+    "pretrain": "oofline.pretraining.run", "pseudo": "oofline.pseudo_labels",
 }  # fmt: skip
 """Where ``run_<verb>`` is, if not in `oofline.pipeline`."""
 

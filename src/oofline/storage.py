@@ -59,6 +59,14 @@ class Paths:
         """Folder of one ensemble."""
         return self.output / "ensembles" / name
 
+    def pretrained(self, name: str) -> Path:
+        """Folder of a model that was pretrained on the competition's texts."""
+        return self.output / "pretrained" / name
+
+    def pseudo(self, name: str) -> Path:
+        """Folder of pseudo-labels."""
+        return self.output / "pseudo" / name
+
     def fold(self, exp: str, seed: int, fold: int) -> Path:
         """Folder of one trained fold."""
         return self.experiment(exp) / f"seed{seed}" / f"fold{fold}"
