@@ -115,7 +115,7 @@ class Start:
                 f"{self.asked.pretrain_hidden}, {len(tokenizer)} tokens, "
                 f"{network.num_parameters() / 1e6:.1f} M parameters"
             )
-        most = most_tokens(network.base_model)
+        most = most_tokens(network)
         if most is not None and self.cfg.max_len > most:
             raise ConfigError(f"max_len = {self.cfg.max_len}, but the model reads {most} tokens")
         masking = None
