@@ -12,13 +12,15 @@ BASE   ?=
 ARMS   ?=
 MODEL  ?=
 TEACHER ?=
+MODE   ?= infer
+MSG    ?=
 EXPERIMENT = --comp "$(COMP)" --exp "$(EXP)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo folds lr-find train pretrain pseudo oof ensemble submission compare ablation sync bench readme test lint check clean
+.PHONY: help setup demo download folds lr-find train pretrain pseudo oof ensemble predict submission submit ledger kernel kernel-rehearse kernel-push compare ablation sync bench readme test lint check clean
 
 help:            ## this list
-	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -43,12 +45,26 @@ oof: setup               ## COMP= EXP=: score out of fold, with intervals and pi
 	@$(BIN)/oofline oof $(EXPERIMENT)
 ensemble: setup          ## COMP= EXPS=base,awp [NAME=]: cross-fitted blend
 	@$(BIN)/oofline ensemble --comp "$(COMP)" --exps "$(EXPS)" --name "$(NAME)" $(ARGS)
+predict: setup           ## COMP= EXP= ARGS="--weights DIR": a new test file by stored models
+	@$(BIN)/oofline predict $(EXPERIMENT)
 submission: setup        ## COMP= EXP=: validated submission.csv (an experiment or an ensemble)
 	@$(BIN)/oofline submission $(EXPERIMENT)
-compare: setup           ## COMP= [BASE=]: every experiment in one table, with paired intervals
+kernel-push: setup       ## COMP=: the rehearsed kernel to Kaggle, until it has run (ARGS=--dry-run: only print)
+	@$(BIN)/oofline kernel-push --comp "$(COMP)" $(ARGS)
+submit: setup            ## COMP= EXP= MSG=: file or kernel output to Kaggle, scored and noted in the ledger
+	@$(BIN)/oofline submit --msg "$(MSG)" $(EXPERIMENT)
+ledger: setup            ## COMP=: every submission; pending scores are asked for
+	@$(BIN)/oofline ledger --comp "$(COMP)" $(ARGS)
+download: setup          ## COMP=<name on Kaggle>: the competition's files into input/
+	@$(BIN)/oofline download --comp "$(COMP)" $(ARGS)
+compare: setup           ## COMP= [BASE=]: every experiment in one table, with paired intervals; the ledger
 	@$(BIN)/oofline compare --comp "$(COMP)" --base "$(BASE)" $(ARGS)
 ablation: setup          ## COMP= ARMS=base,awp,fgm FOLD= SEED= [NAME=]: what each setting is worth
 	@$(BIN)/oofline ablation --comp "$(COMP)" --arms "$(ARMS)" --seed "$(SEED)" --fold "$(FOLD)" --name "$(NAME)" $(ARGS)
+kernel: setup            ## COMP= EXP= [MODE=train]: wheels, weights and notebook for Kaggle, with a manifest
+	@$(BIN)/oofline kernel --mode "$(MODE)" $(EXPERIMENT)
+kernel-rehearse: setup   ## COMP= EXP=: that very notebook, offline, as Kaggle would run it
+	@$(BIN)/oofline kernel-rehearse $(EXPERIMENT)
 sync: setup              ## COMP=: upload runs that were tracked offline
 	@$(BIN)/oofline sync --comp "$(COMP)" $(ARGS)
 bench: setup             ## speed and memory against other loops, side by side

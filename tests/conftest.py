@@ -1,8 +1,11 @@
 """Shared by all tests: tiny random encoders, and a small competition that can be learnt."""
 
+import functools
+import multiprocessing
 import os
 import random
 import string
+import sys
 
 for name, value in {
     "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1",
@@ -114,8 +117,14 @@ def tiny_model(tmp_path_factory):
 
 
 @pytest.fixture
-def write_competition(tmp_path, tiny_model):
-    """write_competition(kind, n, n_test) -> Paths of a competition "toy" below tmp_path.
+def write_competition(tmp_path, write_competition_at):
+    """write_competition(kind, n, n_test) -> Paths of a competition "toy" below tmp_path."""
+    return functools.partial(write_competition_at, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def write_competition_at(tiny_model):
+    """write_competition_at(root, kind, n, n_test) -> Paths of a competition "toy" below root.
 
     Kinds: binary, multiclass, regression, multilabel, multi-target, ordinal, pair. The label
     follows from the words, so a model that trains can learn it; cfg.toml holds a tiny
@@ -123,9 +132,9 @@ def write_competition(tmp_path, tiny_model):
     """
     from oofline.storage import Paths
 
-    def write(kind="binary", n=90, n_test=21, **settings):
+    def write(root, kind="binary", n=90, n_test=21, **settings):
         rng = random.Random(5)
-        paths = Paths("toy", tmp_path)
+        paths = Paths("toy", root)
         paths.input.mkdir(parents=True)
         frame = pd.DataFrame([_row(kind, rng, i) for i in range(n + n_test)])
         targets = [name for name in frame if name not in ("id", "text", "left", "right")]
@@ -188,3 +197,15 @@ def load_settings():
     from oofline.sources import load_cfg
 
     return lambda paths, **changes: dataclasses.replace(load_cfg(paths), **changes)
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """Workers are forked, so that they know what the test patched; started as usual otherwise."""
+    if sys.platform != "linux":
+        pytest.skip("needs fork")
+    from oofline.engines import workers
+
+    context = multiprocessing.get_context("fork")
+    monkeypatch.setattr(workers.multiprocessing, "get_context", lambda kind: context)
+    return context

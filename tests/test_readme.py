@@ -32,7 +32,9 @@ def test_every_make_target_named_in_the_readme_exists():
 def test_every_setting_named_in_the_readme_exists():
     known = {name.replace("_", "-") for name in field_names()} | {
         "comp", "exp", "fold", "seed", "from", "exps", "name", "method", "base", "help", "markdown",
-        "arms", "file",
+        "arms", "file", "state", "weights", "check", "image", "python", "hidden-rows",
+        "weights-dtype", "dry-run", "msg", "way", "wait", "again", "overwrite", "poll-seconds",
+        "public-rows", "environment", "table",
     }  # fmt: skip
     text = README.replace("--no-", "--")
     assert set(re.findall(r"--([a-z][a-z-]+)", text)) - known == set()

@@ -5,8 +5,8 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from oofline.verbs import (
     LrFind,
     Metrics,
     Oof,
+    Predict,
     Submission,
     verbs,
 )  # fmt: skip
@@ -32,13 +33,18 @@ from oofline.verbs import (
 _MODULES = {
     "demo": "oofline.demo.run", "ablation": "oofline.ablation.run", "lr-find": "oofline.lr_find",
     "pretrain": "oofline.pretraining.run", "pseudo": "oofline.pseudo_labels",
+    "kernel": "oofline.kaggle.build", "kernel-rehearse": "oofline.kaggle.rehearsal.run",
+    "predict": "oofline.inference.run",
+    "kernel-push": "oofline.kaggle.push", "submit": "oofline.kaggle.submit",
+    "ledger": "oofline.delivery", "download": "oofline.kaggle.download",
 }  # fmt: skip
 """Where ``run_<verb>`` is, if not in `oofline.pipeline`."""
 
 
 def usage() -> str:
     """The verbs, a line each."""
-    lines = [f"  {name:<11} {(kind.__doc__ or '').strip()}" for name, kind in verbs().items()]
+    width = max(map(len, verbs()))
+    lines = [f"  {name:<{width}} {(kind.__doc__ or '').strip()}" for name, kind in verbs().items()]
     return "\n".join(
         ["usage: oofline <verb> [--comp NAME] [--exp NAME] [--<setting> VALUE ...]", "", *lines, "",
          "oofline <verb> --help lists every setting; settings also stand in input/<comp>/cfg.toml."]
@@ -70,13 +76,24 @@ def parse(argv: Sequence[str], root: Path) -> tuple[Callable[[Any, Paths], None]
     if not comp and kind not in (Config, Metrics) and not asks_help:
         raise ConfigError("which competition? add --comp NAME (make: COMP=NAME)")
     paths = Paths(comp, root)
-    options = _parse_options(kind, argv, load_cfg(paths, _starting_point(kind, argv, paths)))
+    options = _parse_options(kind, argv, _starting_settings(kind, argv, paths, asks_help))
     module = _MODULES.get(argv[0], "oofline.pipeline")
     return (
         getattr(importlib.import_module(module), f"run_{argv[0].replace('-', '_')}"),
         options,
         paths,
     )
+
+
+def _starting_settings(kind: type, argv: Sequence[str], paths: Paths, asks_help: bool) -> CFG:
+    """Settings before the command line has its say."""
+    if kind is not Predict or asks_help:
+        return load_cfg(paths, _starting_point(kind, argv, paths))
+    from oofline.inference.needs import starting_settings
+
+    weights, name = _option(argv, "weights"), _option(argv, "exp") or load_cfg(paths).exp
+    stored = Paths(paths.comp, Path(weights)) if weights else paths
+    return replace(starting_settings(stored, name), exp=name)
 
 
 def _starting_point(kind: type, argv: Sequence[str], paths: Paths) -> str:
@@ -91,11 +108,19 @@ def _starting_point(kind: type, argv: Sequence[str], paths: Paths) -> str:
     name = first or _option(argv, "base") or _option(argv, "exp") or load_cfg(paths).exp
     if kind is Compare and not (paths.experiment(name) / "cfg.json").exists():
         name = next((p.parent.name for p in sorted(paths.output.glob("*/cfg.json"))), name)
+    names = _experiments_behind(paths, name)
+    return next((n for n in names if (paths.experiment(n) / "cfg.json").exists()), "")
+
+
+def _experiments_behind(paths: Paths, name: str) -> Iterator[str]:
+    """The experiment of that name, or those in the ensemble of that name."""
+    name = name.partition("@")[0].strip().removeprefix("ensembles/")
     blend = paths.ensemble(name) / "scores.json"
-    if blend.exists():
-        name = read_json(blend)["members"][0]
-    name = name.partition("@")[0].strip()
-    return name if (paths.experiment(name) / "cfg.json").exists() else ""
+    if not blend.exists():
+        yield name
+        return
+    for member in read_json(blend)["members"]:
+        yield from _experiments_behind(paths, member)
 
 
 def _parse_options(kind: type, argv: Sequence[str], base: CFG) -> Any:

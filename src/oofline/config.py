@@ -16,6 +16,8 @@ class CFG(StageSettings):
     """Competition: a folder below input/ with train.csv, test.csv and sample_submission.csv."""
     exp: str = "base"
     """Experiment name: results go to output/<comp>/<exp>/."""
+    kaggle_slug: str = ""
+    """Name of the competition on Kaggle, as in its address; "" = comp."""
 
     # ---- the competition
     task: Literal[
@@ -192,7 +194,7 @@ class CFG(StageSettings):
 
     # ---- how it runs (may change between two starts of the same experiment)
     device: str = "auto"
-    """"auto" (cuda, mps, cpu in this order), or "cpu", "cuda", "cuda:1"."""
+    """"auto" (every GPU, else mps, cpu), "cpu", "cuda:1", or a list: a process for each."""
     eval_batch_size: int = 64
     """Rows, or windows of them, per forward pass without gradient."""
     time_limit_hours: float = 0.0
@@ -209,9 +211,12 @@ class CFG(StageSettings):
         check_conflicts(self)
 
 
-RUNTIME_FIELDS = frozenset(
-    {"device", "eval_batch_size", "time_limit_hours", "save_minutes", "wandb", "bootstrap_samples"}
-)
+# fmt: off
+RUNTIME_FIELDS = frozenset({
+    "kaggle_slug", "device", "eval_batch_size", "time_limit_hours", "save_minutes", "wandb",
+    "bootstrap_samples",
+})
+# fmt: on
 """Fields that say how a run goes, not what it learns: they may differ on resuming.
 
 ``device`` stands among them so that a fold can move to another GPU; where precision is "auto", a

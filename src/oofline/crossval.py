@@ -1,7 +1,7 @@
 """Folds x seeds: which are left to do, and doing them one after the other."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import dataclasses
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from oofline.config import CFG
 from oofline.data.batches import padding_report
 from oofline.data.competition import Competition, read_competition
 from oofline.data.folds import ensure_folds
-from oofline.data.tokens import Cutting, Row, Tokens, tokenize
+from oofline.data.tokens import Tokens, cutting_of, tokenize
 from oofline.errors import ConfigError, Stopped
 from oofline.models.backbone import load_tokenizer
 from oofline.models.losses import build_loss
@@ -27,6 +27,9 @@ from oofline.training.guard import Guard
 from oofline.training.material import Material
 from oofline.training.optim import parameter_groups
 from oofline.training.precision import choose_precision
+
+Unit = tuple[int, int]
+"""(seed, fold)."""
 
 
 def parse_folds(text: str, n_folds: int) -> list[int]:
@@ -86,16 +89,11 @@ def tokenize_both(
     cfg: CFG, paths: Paths, competition: Competition, tokenizer: Any
 ) -> tuple[Tokens, Tokens]:
     """Token ids of the training and the test rows, pairs in both orders where that is asked."""
-    cutting = Cutting(cfg.max_len, cfg.truncation, cfg.windows, cfg.window_stride)
-    sides: list[tuple[str, Sequence[Row], bool]] = [
-        ("train", competition.train_pairs or competition.train_texts, cfg.pair_swap != "off"),
-        ("test", competition.test_pairs or competition.test_texts, cfg.pair_swap == "train+test"),
-    ]
-    train, test = (
-        tokenize(paths, rows, tokenizer, replace(cutting, both_orders=both), name)
-        for name, rows, both in sides
+    train, test = competition.train_rows, competition.test_rows
+    return (
+        tokenize(paths, train, tokenizer, cutting_of(cfg, trained_on=True), "train"),
+        tokenize(paths, test, tokenizer, cutting_of(cfg), "test"),
     )
-    return train, test
 
 
 def check_parts(cfg: CFG, competition: Competition) -> None:
@@ -116,8 +114,36 @@ def is_done(folder: Path) -> bool:
     return (folder / "scores.json").exists()
 
 
+def units_left(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int]) -> list[Unit]:
+    """The (seed, fold) that are not finished, seeds one after the other.
+
+    Raises:
+        ConfigError: the settings are not those of the experiment, or the device is absent.
+    """
+    check_settings(cfg, paths)
+    choose_precision(cfg)
+    units = [(seed, fold) for seed in seeds for fold in folds]
+    todo = [u for u in units if not is_done(paths.fold(cfg.exp, *u))]
+    for unit in set(units) - set(todo):
+        remove_working_files(paths.fold(cfg.exp, *unit))
+    if len(todo) < len(units):
+        say(f"{len(units) - len(todo)} of {len(units)} folds are finished already")
+    return todo
+
+
+def begin(cfg: CFG, paths: Paths) -> Material:
+    """Prepare what all units share, and store settings and inputs of the experiment.
+
+    Raises:
+        ConfigError, DataError: settings or inputs are wrong, or not those of the experiment.
+    """
+    material = prepare(cfg, paths)
+    claim_experiment(cfg, paths, inputs_of(cfg, paths, material.competition))
+    return material
+
+
 def train_units(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int]) -> int:
-    """Train every (seed, fold) that is not finished.
+    """Train every (seed, fold) that is not finished, in this process.
 
     A unit that another process is training is passed over: two shells share the work.
 
@@ -128,24 +154,42 @@ def train_units(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int]) -> i
         Stopped: time limit or interrupt, with a resumable state.
         ConfigError, DataError: settings or inputs are wrong, or not those of the experiment.
     """
-    check_settings(cfg, paths)
-    choose_precision(cfg)
-    units = [(seed, fold) for seed in seeds for fold in folds]
-    todo = [u for u in units if not is_done(paths.fold(cfg.exp, *u))]
-    for unit in set(units) - set(todo):
-        remove_working_files(paths.fold(cfg.exp, *unit))
-    if len(todo) < len(units):
-        say(f"{len(units) - len(todo)} of {len(units)} folds are finished already")
+    return train_here(cfg, paths, units_left(cfg, paths, folds, seeds))
+
+
+def train_here(cfg: CFG, paths: Paths, todo: list[Unit]) -> int:
+    """Train these units one after the other in this process (see `train_units`)."""
     if not todo:
         return 0
-    material = prepare(cfg, paths)
-    claim_experiment(cfg, paths, inputs_of(cfg, paths, material.competition))
+    material = begin(cfg, paths)
     guard = Guard(cfg.time_limit_hours)
     with guard.signals():
-        done = sum(_train_unit(cfg, material, guard, seed, fold) for seed, fold in todo)
+        done = sum(_train_unit(cfg, material, guard, *unit) for unit in todo)
+    stop_if_interrupted(guard)
+    return done
+
+
+def stop_if_interrupted(guard: Guard) -> None:
+    """Say of an interrupt that came too late to leave anything undone (Stopped)."""
     if guard.interrupted:
         raise Stopped("interrupted: every fold that was asked for is trained", guard.exit_code)
-    return done
+
+
+def unit_trainer(cfg: CFG, paths: Paths, device: str, guard: Guard) -> Callable[[Unit], bool]:
+    """What trains units in a worker process, after `begin` was called in another.
+
+    Args:
+        cfg: settings of the experiment.
+        paths: of the competition.
+        device: the worker's own.
+        guard: the worker's own.
+
+    Returns:
+        A function that trains one unit; it returns False where another process trains it.
+    """
+    cfg = dataclasses.replace(cfg, device=device)
+    material = prepare(cfg, paths)
+    return lambda unit: _train_unit(cfg, material, guard, *unit)
 
 
 def _train_unit(cfg: CFG, material: Material, guard: Guard, seed: int, fold: int) -> bool:

@@ -35,7 +35,8 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
 }  # fmt: skip
 """Field -> (lowest, highest) allowed value; None = unbounded."""
 RESERVED = (
-    "ensembles", "wandb", "kernel", "ablations", "tuning", "lr-find", "pretrained", "pseudo",
+    "ensembles", "wandb", "kernel", "ablations", "tuning", "lr-find", "workers",
+    "pretrained", "pseudo",
 )  # fmt: skip
 """Folders below output/<comp> that are no experiments."""
 

@@ -7,12 +7,15 @@ import pandas as pd
 
 from oofline.claim import check_inputs
 from oofline.config import CFG
-from oofline.crossval import parse_folds, parse_seeds, train_units
+from oofline.crossval import parse_folds, parse_seeds
 from oofline.data.competition import Competition, read_competition
 from oofline.data.folds import Folds, ensure_folds
 from oofline.errors import ConfigError, DataError
+from oofline.kaggle.ledger import read_ledger, scored, sent_today
 from oofline.kaggle.submission import make_submission
+from oofline.kaggle.submissions import known_limit
 from oofline.progress import bar, say
+from oofline.report.agreement import show_agreement, show_table
 from oofline.report.comparison import compare_forest, comparison_text, ensemble_weights
 from oofline.report.experiment import report_experiment
 from oofline.report.terminal import print_frame
@@ -23,7 +26,9 @@ from oofline.scoring.oof import collect, complete_seeds
 from oofline.scoring.registry import METRICS
 from oofline.scoring.stored import stored_names
 from oofline.scoring.summary import write_oof
+from oofline.sharing import train_on_devices
 from oofline.storage import Paths, sha256_of, write_text
+from oofline.takeup import take_up
 from oofline.tracking import sync
 
 
@@ -59,7 +64,8 @@ def run_train(options: Any, paths: Paths) -> None:
     """``oofline train``."""
     cfg: CFG = options.cfg
     seeds, folds = parse_seeds(options.seed), parse_folds(options.fold, cfg.n_folds)
-    done = train_units(cfg, paths, folds, seeds)
+    take_up(cfg, paths, options.state)
+    done = train_on_devices(cfg, paths, folds, seeds)
     say(f"trained {done} folds of {cfg.exp}")
     if complete := _complete_seeds(cfg, paths):
         _score(cfg, paths, complete)
@@ -190,6 +196,13 @@ def run_compare(options: Any, paths: Paths) -> None:
     write_text(path, frame.to_csv(index=False))
     picture = path.with_suffix(".png")
     compare_forest(frame, picture, competition.task.metric, _greater(competition))
+    ledger = read_ledger(paths)
+    if len(ledger):
+        show_table(paths.comp, ledger, sent_today(ledger), known_limit(paths))
+        show_agreement(
+            paths, scored(ledger), competition, folds.fold, _clusters(competition, folds),
+            options.public_rows, cfg.bootstrap_samples,
+        )  # fmt: skip
     say(f"compared {len(frame)} results with {base}; open {path} or {picture.name}")
 
 

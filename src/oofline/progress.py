@@ -1,9 +1,13 @@
-"""Live bars in a terminal, plain lines everywhere else, and always in the log file."""
+"""Live bars in a terminal, plain lines everywhere else, and always in the log file.
+
+A worker process hands its lines and bars to the process that started it (`relay_to`), which shows
+them as its own (`Bar.follow`): one line per device.
+"""
 
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -12,7 +16,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 PLAIN_SECONDS = 10.0
 """A bar prints (without a terminal) and logs a line at most this often."""
 
+RELAY_SECONDS = 0.2
+"""A bar tells another process where it stands at most this often."""
+
 _active: list[Progress] = []
+_relays: list[Callable[..., None]] = []
 
 
 class _Log:
@@ -58,7 +66,19 @@ def console() -> Console:
 def say(text: str) -> None:
     """Print one line, above a live bar where there is one, and log it."""
     _log.write(text)
-    console().print(text, markup=False, highlight=False)
+    if _relays:
+        _relays[-1]("say", text)
+    else:
+        console().print(text, markup=False, highlight=False)
+
+
+def relay_to(send: Callable[..., None]) -> None:
+    """From now on, hand lines and bars over in place of printing them; the log file stays.
+
+    Args:
+        send: called as ``send("say", text)`` and ``send("bar", title, done, total, note)``.
+    """
+    _relays.append(send)
 
 
 class Bar:
@@ -70,7 +90,23 @@ class Bar:
         self._task: TaskID | None = (
             progress.add_task(title, total=total, completed=start, note="") if progress else None
         )
-        self._started = self._printed = time.monotonic()
+        self._started = self._printed = self._relayed = time.monotonic()
+
+    def below(self, title: str) -> "Bar":
+        """A further bar in the same display, for what `follow` is told."""
+        return Bar(title, 1, self._progress)
+
+    def follow(self, title: str, done: int, total: int, note: str) -> None:
+        """Show the state that a bar of another process is in."""
+        if (title, total) != (self.title, self.total):
+            self.title, self.total, self.start = title, total, done
+            self._started = time.monotonic()
+        self.done, self._note = done, note
+        if self._progress is not None and self._task is not None:
+            self._progress.update(
+                self._task, description=title, completed=done, total=total, note=note
+            )
+        self._tell(time.monotonic())
 
     def advance(self, n: int = 1, **figures: float) -> None:
         """Move on by ``n`` units; ``figures`` are shown by name (four significant digits)."""
@@ -80,12 +116,20 @@ class Bar:
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, advance=n, note=self._note)
         now = time.monotonic()
-        if now - self._printed >= PLAIN_SECONDS:
-            self._printed = now
-            left = (now - self._started) / max(1, self.done - self.start) * (self.total - self.done)
-            note = f" {self._note}" if self._note else ""
-            line = f"{self.title}: {self.done}/{self.total}{note} ({left:.0f} s left)"
-            _log.write(line) if self._progress is not None else say(line)
+        if _relays and (now - self._relayed >= RELAY_SECONDS or self.done >= self.total):
+            self._relayed = now
+            _relays[-1]("bar", self.title, self.done, self.total, self._note)
+        self._tell(now)
+
+    def _tell(self, now: float) -> None:
+        """A plain line, when the last one is old enough; where it is shown live, to the log."""
+        if now - self._printed < PLAIN_SECONDS:
+            return
+        self._printed = now
+        left = (now - self._started) / max(1, self.done - self.start) * (self.total - self.done)
+        note = f" {self._note}" if self._note else ""
+        line = f"{self.title}: {self.done}/{self.total}{note} ({left:.0f} s left)"
+        _log.write(line) if self._progress is not None or _relays else say(line)
 
 
 @contextlib.contextmanager

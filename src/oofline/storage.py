@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -106,6 +107,12 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's contents in one step (see `replacing`); a read-only one becomes ordinary."""
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def remove_temporaries(folder: Path) -> None:

@@ -142,3 +142,10 @@ def test_a_name_with_nan_in_it_is_no_missing_value(entry):
     assert text["arm"].tolist() == ["finance"]
     assert text["difference (95 %)"].tolist() == [""]
     assert shown(frame_of([entry("finance")]), for_terminal=True)["arm"].tolist() == ["finance"]
+
+
+def test_rows_needed_are_given_to_two_digits(entry, task):
+    for count, text in ((84520, "about 85,000"), (658_308_381, "more than 10 million")):
+        entries = [entry("base"), entry("awp", (0.001, 0.0), needed=(count, 9))]
+        assert shown(frame_of(entries)).loc[1, "rows needed"] == text
+        assert f"takes {text} rows" in conclusions(task("binary", "f1"), entries)[0]

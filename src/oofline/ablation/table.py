@@ -100,7 +100,7 @@ _PRINTED = (
 _SHOWN = (
     ("arm", "{arm}"), ("score (95 %)", "{score:.5f} ({lo:.4f} to {hi:.4f})"),
     ("difference (95 %)", "{diff:+.5f} ({diff_lo:+.4f} to {diff_hi:+.4f})"),
-    ("verdict", "{verdict}"), ("p", "{p:.3f}"), ("rows needed", "{rows_needed:.0f}"),
+    ("verdict", "{verdict}"), ("p", "{p:.3f}"), ("rows needed", "{rows_needed}"),
     ("seeds needed", "{seeds_needed:.0f}"), ("seed sd", "{seed_sd:.4f}"),
     ("lowest to highest seed", "{seed_min:.4f} to {seed_max:.4f}"),
     ("failed", "{failed} of {units}"), ("at chance", "{at_chance}"), ("minutes", "{minutes:.3g}"),
@@ -111,6 +111,8 @@ _SHOWN = (
 def shown(frame: pd.DataFrame, for_terminal: bool = False) -> pd.DataFrame:
     """The table as text, empty where a value is not known; all of it, or what a terminal holds."""
     columns = _PRINTED if for_terminal else _SHOWN
+    rows_needed = frame["rows_needed"].map(_rounded, na_action="ignore")
+    frame = frame.assign(rows_needed=rows_needed)
     cells = {
         title: [_fill(template, row) for _, row in frame.iterrows()] for title, template in columns
     }
@@ -120,6 +122,11 @@ def shown(frame: pd.DataFrame, for_terminal: bool = False) -> pd.DataFrame:
             "" if np.isnan(value) else f"{value:.4f}" for value in frame[name]
         ]
     return pd.DataFrame(cells)
+
+
+def _rounded(count: float) -> str:
+    """A number of rows to two digits, which is more than it is known to."""
+    return "more than 10 million" if count > 1e7 else f"about {int(float(f'{count:.2g}')):,}"
 
 
 def _fill(template: str, row: pd.Series) -> str:
@@ -209,9 +216,9 @@ def _verdict(entry: Entry, base: Entry) -> str:
         return f"{found.verdict} than {base.arm.name} by {about}.{_seeds(found)}"
     if found.difference == 0:
         return f"no difference to {base.arm.name} at all."
-    needed = [f"about {found.rows_needed} rows (there are {found.n_rows})"] * bool(
-        found.rows_needed
-    )
+    needed = []
+    if found.rows_needed:
+        needed.append(f"{_rounded(found.rows_needed)} rows (there are {found.n_rows:,})")
     if found.seeds_needed is not None:
         needed.append(f"{found.seeds_needed} seeds (there are {len(found.seed_scores)})")
     takes = f" To show a difference of this size takes {' and '.join(needed)}." * bool(needed)

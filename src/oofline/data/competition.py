@@ -39,6 +39,7 @@ class Competition:
         train_pairs: n sentence pairs; empty where rows are single texts.
         test_pairs: n_test sentence pairs.
         symmetric: whether the order within a pair means nothing.
+        text_columns: columns that the texts are made of.
     """
 
     name: str
@@ -59,6 +60,17 @@ class Competition:
     train_pairs: list[Pair] = field(default_factory=list)
     test_pairs: list[Pair] = field(default_factory=list)
     symmetric: bool = False
+    text_columns: tuple[str, ...] = ()
+
+    @property
+    def train_rows(self) -> list[str] | list[Pair]:
+        """What a model reads of the training rows: n pairs, or n texts."""
+        return self.train_pairs or self.train_texts
+
+    @property
+    def test_rows(self) -> list[str] | list[Pair]:
+        """The same of the test rows."""
+        return self.test_pairs or self.test_texts
 
     @property
     def train_keys(self) -> list[str]:
@@ -117,6 +129,7 @@ def read_competition(cfg: CFG, paths: Paths) -> Competition:
         train_pairs=texts.train_pairs,
         test_pairs=texts.test_pairs,
         symmetric=cfg.pair_swap != "off",
+        text_columns=texts.columns,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from oofline.config import CFG
 from oofline.data.windows import cut_windows
 from oofline.errors import ConfigError
 
@@ -28,6 +29,17 @@ class Cutting:
     windows: int = 1
     overlap: int = 0
     both_orders: bool = False
+
+
+def cutting_of(cfg: CFG, trained_on: bool = False) -> Cutting:
+    """How the settings cut texts.
+
+    Args:
+        cfg: reads max_len, truncation, windows and pair_swap.
+        trained_on: rows that a model trains on, which ``pair_swap = "train"`` reads in both orders.
+    """
+    both_orders = cfg.pair_swap == "train+test" or (trained_on and cfg.pair_swap == "train")
+    return Cutting(cfg.max_len, cfg.truncation, cfg.windows, cfg.window_stride, both_orders)
 
 
 def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:

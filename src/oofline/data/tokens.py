@@ -17,6 +17,7 @@ from datasets import Sequence as ListOf
 from oofline.data.encoding import (
     Cutting,
     Row,
+    cutting_of,
     pairs_encoder,
     single_encoder,
     special_tokens,
@@ -25,7 +26,9 @@ from oofline.data.encoding import (
 from oofline.progress import bar
 from oofline.storage import Paths, replacing
 
-__all__ = ["Cutting", "Row", "Tokens", "cache_key", "special_tokens", "tokenize", "truncate"]
+__all__ = [
+    "Cutting", "Row", "Tokens", "cache_key", "cutting_of", "special_tokens", "tokenize", "truncate",
+]  # fmt: skip
 
 CACHE_VERSION = 1
 ROWS_PER_CHUNK = 1000

@@ -32,7 +32,7 @@ def run_demo(options: Any, paths: Paths) -> None:
     cfg: CFG = options.cfg
     seeds = parse_seeds(options.seed)
     pipeline.run_folds(SimpleNamespace(cfg=cfg), paths)
-    pipeline.run_train(SimpleNamespace(cfg=cfg, fold="all", seed=options.seed), paths)
+    pipeline.run_train(SimpleNamespace(cfg=cfg, fold="all", seed=options.seed, state=""), paths)
     name = cfg.exp
     if len(seeds) > 1:
         name = f"{cfg.exp}-blend"

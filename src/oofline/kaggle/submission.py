@@ -58,6 +58,7 @@ def make_submission(paths: Paths, task: Task, sample: pd.DataFrame, id_col: str,
         "columns": list(submission.columns),
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "sha256": sha256_of(paths.submission),
+        "predictions_sha256": sha256_of(folder / "test.parquet"),
     }
     write_json(paths.submission.with_suffix(".json"), plain(about))
     return paths.submission

@@ -1,6 +1,5 @@
 """The model of every experiment: encoder, pooling, dropout samples and one linear layer."""
 
-import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from oofline.models.pooling import Pooling, build_pooling, initialise_linear, me
 from oofline.models.structure import has_segments, most_tokens
 from oofline.models.weights import read_tensors, write_tensors
 from oofline.results import Task
-from oofline.storage import replacing, write_text
+from oofline.storage import copy_file, sha256_of, write_text
 from oofline.tasks import Link
 
 WEIGHTS_FILE = "model.safetensors"
@@ -141,11 +140,8 @@ class TextModel(nn.Module):
 
     def head_parameters(self) -> dict[str, nn.Parameter]:
         """Parameters above the backbone (pooling and output), by their names in the model."""
-        return {
-            name: parameter
-            for name, parameter in self.named_parameters()
-            if not name.startswith("backbone.")
-        }
+        named = self.named_parameters()
+        return {name: value for name, value in named if not name.startswith("backbone.")}
 
 
 def build_model(cfg: CFG, task: Task, y_train: np.ndarray) -> TextModel:
@@ -171,23 +167,30 @@ def build_model(cfg: CFG, task: Task, y_train: np.ndarray) -> TextModel:
     return model
 
 
-def save_model(model: TextModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def save_model(
+    model: TextModel, tokenizer: PreTrainedTokenizerBase, folder: Path
+) -> dict[str, str]:
     """Write everything that `load_model` needs; every file is replaced in one step.
 
     Args:
         model: on any device.
         tokenizer: of the encoder.
         folder: receives model.safetensors, config.json and the tokenizer's files.
+
+    Returns:
+        SHA-256 of each file, by its path below the folder.
     """
     state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    names = ["config.json", WEIGHTS_FILE]
     with tempfile.TemporaryDirectory() as temporary:
         for name in tokenizer.save_pretrained(temporary):
             source = Path(name)
             if source.is_file():
-                with replacing(folder / source.relative_to(temporary)) as target:
-                    shutil.copyfile(source, target)
+                names.append(source.relative_to(temporary).as_posix())
+                copy_file(source, folder / names[-1])
     write_text(folder / "config.json", model.backbone.config.to_json_string())
     write_tensors(folder / WEIGHTS_FILE, state, {"format": "pt"})
+    return {name: sha256_of(folder / name) for name in sorted(names)}
 
 
 def load_model(cfg: CFG, task: Task, folder: Path) -> TextModel:

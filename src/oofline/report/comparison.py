@@ -90,6 +90,8 @@ def compare_forest(frame: pd.DataFrame, path: Path, metric: str, greater_is_bett
             else:
                 _point(right, row["diff"], y, row["diff_lo"], row["diff_hi"], color)
         right.axvline(0.0, color=DARK, linewidth=0.8, linestyle=":")
+        for ax in (left, right):
+            ax.locator_params(axis="x", nbins=6)  # labels such as -0.0025 must not touch
         titles(
             left, "Out-of-fold score", f"{metric} ({better} is better), lines: 95 % intervals", ""
         )

@@ -13,7 +13,7 @@ from oofline.scoring.compare import Comparison
 from oofline.scoring.decisions import is_thresholded
 from oofline.scoring.oof import join
 from oofline.scoring.stored import Stored
-from oofline.scoring.summary import plain, write_frame
+from oofline.scoring.summary import plain, write_frame, write_test
 from oofline.storage import write_json, write_text
 
 
@@ -42,16 +42,20 @@ class Ensemble:
     scores: dict[str, Any]
 
 
-def blend_test(members: list[Stored], blended: Blend) -> np.ndarray:
+def blend_test(members: list[Stored], method: str, weights: np.ndarray) -> np.ndarray:
     """(n_test, T) blend of the members' test predictions, in the order of the first member's.
 
-    Under rank_mean each member's test rows are ranked within its out-of-fold predictions.
+    Args:
+        members: their test predictions are read, and their own out-of-fold ones under rank_mean:
+            each member's test rows are ranked within those.
+        method: one of `blending.METHODS` but "auto".
+        weights: (M,) for the test rows.
     """
     first = pd.Index(members[0].test_ids)
     total = np.zeros(members[0].test.shape)
-    for weight, member in zip(blended.weights, members, strict=True):
+    for weight, member in zip(weights, members, strict=True):
         test = member.test
-        if blended.method == "rank_mean":
+        if method == "rank_mean":
             test = ranks_within(member.pred, test)
         total += weight * test[join(Path(member.name), pd.Series(member.test_ids), first)]
     return total
@@ -72,11 +76,8 @@ def write_ensemble(
     blended, folder = result.blend, result.folder
     frame = prediction_frame(task, ids, -1, 0, pred=blended.pred, last=blended.pred)
     write_frame(folder / "oof.parquet", [frame.assign(fold=fold)])
-    test = blend_test(members, blended)
-    write_frame(
-        folder / "test.parquet",
-        [prediction_frame(task, members[0].test_ids, -1, -1, pred=test)],
-    )
+    test = blend_test(members, blended.method, blended.weights)
+    write_test(folder, task, [-1], members[0].test_ids, test[None])
     write_json(folder / "weights.json", plain(_weights(result)))
     write_text(folder / "ensemble.md", markdown(task, result))
     write_json(folder / "scores.json", result.scores)

@@ -83,7 +83,6 @@ def collect(
     _refuse_missing(paths, exp, seeds, folds)
     test_index = pd.Index(np.asarray(test_ids).astype(str))
     blocks = {p: np.empty((len(seeds), len(rows), task.n_outputs)) for p in PREFIXES}
-    test = np.zeros((len(seeds), len(test_index), task.n_outputs))
     position = np.full(len(ids), -1)
     position[rows] = np.arange(len(rows))
     index, fold_scores = pd.Index(ids), []
@@ -93,19 +92,28 @@ def collect(
         at = position[_rows_of_fold(folder / "oof.parquet", frame, index, fold, k)]
         for prefix in PREFIXES:
             blocks[prefix][s, at] = prediction_array(task, frame, prefix)
-        test[s] += _test_predictions(folder / "test.parquet", task, test_index) / len(folds)
         fold_scores.append({**read_json(folder / "scores.json"), "fold": k, "seed": seeds[s]})
-    ids_there, fold_there = ids[rows], fold[rows]
+    test = np.stack([mean_of_folds(paths, exp, s, folds, task, test_index) for s in seeds])
     return Oof(
-        exp, tuple(seeds), rows, ids_there, fold_there, blocks, test_index.to_numpy(), test,
+        exp, tuple(seeds), rows, ids[rows], fold[rows], blocks, test_index.to_numpy(), test,
         fold_scores,
     )  # fmt: skip
 
 
-def _test_predictions(path: Path, task: Task, test_index: pd.Index) -> np.ndarray:
-    """(n_test, T) predictions in the order of ``test_index``."""
-    frame = _read(path, task, ("pred",))
-    return prediction_array(task, frame)[join(path, frame["id"], test_index)]
+def mean_of_folds(
+    paths: Paths, exp: str, seed: int, folds: list[int], task: Task, test_index: pd.Index
+) -> np.ndarray:
+    """(n_test, T) test predictions of one seed, averaged over its folds, in the order asked for.
+
+    Raises:
+        DataError: a fold's test.parquet is missing, lacks ids, or holds what is not finite.
+    """
+    total = np.zeros((len(test_index), task.n_outputs))
+    for k in folds:
+        path = paths.fold(exp, seed, k) / "test.parquet"
+        frame = _read(path, task, ("pred",))
+        total += prediction_array(task, frame)[join(path, frame["id"], test_index)] / len(folds)
+    return total
 
 
 def _seeds_there(paths: Paths, exp: str) -> list[int]:
@@ -153,10 +161,9 @@ def _refuse_missing(paths: Paths, exp: str, seeds: list[int], folds: list[int]) 
     for seed in seeds:
         todo = ",".join(map(str, _missing(paths, exp, seed, folds)))
         if todo:
-            plural = "folds" if "," in todo else "fold"
             missing.append(
-                f"seed {seed}: {plural} {todo.replace(',', ', ')} missing: run `make train "
-                f"COMP={paths.comp} EXP={exp} FOLD={todo} SEED={seed}`"
+                f"seed {seed}: fold{'s' * (',' in todo)} {todo.replace(',', ', ')} missing: run "
+                f"`make train COMP={paths.comp} EXP={exp} FOLD={todo} SEED={seed}`"
             )
     if missing:
         raise DataError(f"experiment {exp!r} is not complete: " + "; ".join(missing))

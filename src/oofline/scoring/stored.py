@@ -83,6 +83,13 @@ def stored_folder(paths: Paths, name: str) -> Path:
     raise DataError(f"{paths.output} has no experiment or ensemble {name!r}; there: {there}")
 
 
+def members_that_count(blend: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Member -> weight () or weights (T,) of an ensemble's weights.json; without those of all 0."""
+    pairs = zip(blend["members"], blend["weights"], strict=True)
+    weights = {member: np.asarray(weight, dtype=np.float64) for member, weight in pairs}
+    return {member: weight for member, weight in weights.items() if weight.any()}
+
+
 def load_stored(paths: Paths, spec: str, task: Task, ids: np.ndarray) -> Stored:
     """Read an experiment ("awp"), one seed of it ("awp@42") or an ensemble ("blend").
 
@@ -105,12 +112,26 @@ def load_stored(paths: Paths, spec: str, task: Task, ids: np.ndarray) -> Stored:
             f"{name!r} was scored by {scores.get('metric')}, not {task.metric}: {again}"
         )
     oof_frames = _by_seed(folder / "oof.parquet", seed)
-    test_frames = _by_seed(folder / "test.parquet", seed)
     index = pd.Index(np.asarray(ids).astype(str))
-    test_index = pd.Index(test_frames[0]["id"])
     pred, fold = _mean(folder / "oof.parquet", oof_frames, task, index)
-    test, _ = _mean(folder / "test.parquet", test_frames, task, test_index)
-    return Stored(spec, pred, fold, test, test_index.to_numpy(), scores)
+    test, test_ids = mean_of_seeds(folder / "test.parquet", task, seed)
+    return Stored(spec, pred, fold, test, test_ids, scores)
+
+
+def mean_of_seeds(path: Path, task: Task, seed: str = "") -> tuple[np.ndarray, np.ndarray]:
+    """Predictions (n, T) of a file averaged over its seeds, and their ids (n,) in file order.
+
+    Args:
+        path: oof.parquet or test.parquet of an experiment or ensemble.
+        task: gives the outputs.
+        seed: "42" for that seed alone; "" = all.
+
+    Raises:
+        DataError: no such seed, or the seeds hold other rows.
+    """
+    frames = _by_seed(path, seed)
+    index = pd.Index(frames[0]["id"])
+    return _mean(path, frames, task, index)[0], index.to_numpy()
 
 
 def _by_seed(path: Path, seed: str) -> list[pd.DataFrame]:

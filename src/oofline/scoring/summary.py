@@ -163,15 +163,20 @@ def write_oof(
             for s, seed in enumerate(oof.seeds)
         ],
     )
-    write_frame(
-        folder / "test.parquet",
-        [
-            prediction_frame(task, oof.test_ids, seed, -1, pred=oof.test[s])
-            for s, seed in enumerate(oof.seeds)
-        ],
-    )
+    write_test(folder, task, oof.seeds, oof.test_ids, oof.test)
     write_json(folder / "scores.json", scores)
     return scores
+
+
+def write_test(
+    folder: Path, task: Task, seeds: Iterable[int], test_ids: np.ndarray, test: np.ndarray
+) -> None:
+    """Write test.parquet: n_test rows per seed with fold -1; test (S, n_test, T)."""
+    frames = [
+        prediction_frame(task, test_ids, seed, -1, pred=pred)
+        for seed, pred in zip(seeds, test, strict=True)
+    ]
+    write_frame(folder / "test.parquet", frames)
 
 
 def write_frame(path: Path, frames: list[pd.DataFrame]) -> None:

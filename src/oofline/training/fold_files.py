@@ -20,11 +20,13 @@ def write_fold(
 ) -> None:  # fmt: skip
     """Write model, predictions, history and scores, then remove the resumable state.
 
+    scores.json holds the SHA-256 of the model's files too: one that was swapped is recognised.
+
     Raises:
         OoflineError: a file cannot be written; the state is still there, so the same command
             goes on from it.
     """
-    save_model(model, tokenizer, folder)
+    hashes = save_model(model, tokenizer, folder)
     valid = prediction_frame(
         task, result.valid_ids, result.seed, result.fold,
         pred=result.valid_pred, last=result.valid_last, best=result.valid_best,
@@ -35,7 +37,7 @@ def write_fold(
     write_frame(folder / "oof.parquet", [valid])
     write_frame(folder / "test.parquet", [test])
     write_text(folder / "history.csv", pd.DataFrame(result.history).to_csv(index=False))
-    write_json(folder / "scores.json", plain(result.scores))
+    write_json(folder / "scores.json", plain(result.scores) | {"sha256": hashes})
     remove_working_files(folder)
 
 

@@ -9,6 +9,8 @@ from types import FrameType
 
 import psutil
 
+from oofline.errors import Stopped
+
 
 def process_age() -> float:
     """Seconds since this process started."""
@@ -34,6 +36,11 @@ class Guard:
     def must_stop(self, seconds_needed: float) -> bool:
         """Whether work of that length, with a fifth and 2 s to spare, no longer fits."""
         return self.interrupted or self.seconds_left() < 1.2 * seconds_needed + 2.0
+
+    def check(self) -> None:
+        """Leave work that has no state to save (Stopped), after an interrupt."""
+        if self.interrupted:
+            raise Stopped("interrupted: the same command starts this work again", self.exit_code)
 
     @property
     def reason(self) -> str:

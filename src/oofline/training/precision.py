@@ -37,9 +37,12 @@ class Precision:
 def choose_device(name: str) -> torch.device:
     """The device a name stands for; "auto" is cuda, mps or cpu, whichever is there first.
 
+    Of a list ("cuda:0,cuda:1") it is the first: what runs in one process takes that one.
+
     Raises:
         ConfigError: a device that is asked for is absent.
     """
+    name = name.split(",")[0].strip()
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -47,7 +50,9 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f'device = "{name}" is unknown: use auto, cpu, cuda or cuda:1') from None
+        raise ConfigError(
+            f'device = "{name}" is unknown: use auto, cpu, cuda, cuda:1 or a list "cuda:0,cuda:1"'
+        ) from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
             f'device = "{name}", but this machine has {torch.cuda.device_count()} CUDA GPUs: '

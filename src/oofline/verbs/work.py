@@ -1,14 +1,11 @@
-"""The verbs of the command line and their options; the docstrings are their --help."""
+"""Verbs from the competition's files to a submission; the docstrings are their --help."""
 
-import re
 from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
 
-from oofline.config import CFG
-
-Settings = Annotated[CFG, tyro.conf.OmitArgPrefixes]
+from oofline.verbs.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -29,6 +26,8 @@ class Train:
     """Seeds: 42 or "42,43"."""
     from_: Annotated[str, tyro.conf.arg(name="from")] = ""
     """Experiment whose settings are the starting point."""
+    state: str = ""
+    """Project folder with an earlier state (read-only, may be absent): goes on from there."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +97,27 @@ class Submission:
 
 
 @dataclass(frozen=True)
+class Predict:
+    """Predict the present test file with the stored models of an experiment or ensemble (--exp)."""
+
+    cfg: Settings
+    weights: str = ""
+    """Project folder with the stored models (read-only is enough); "" = this one."""
+    check: bool = False
+    """Predict validation rows again as well, and compare with the stored predictions."""
+    check_rows: int = 200
+    """Validation rows per fold that --check predicts, in whole batches."""
+
+
+@dataclass(frozen=True)
 class Compare:
-    """Every experiment in one table, with paired intervals against a base."""
+    """Every experiment in one table, with paired intervals against a base; then the ledger."""
 
     cfg: Settings
     base: str = ""
     """Experiment to compare with; "" = the one named base, or the first by name."""
+    public_rows: int = 0
+    """Rows behind the public score; 0 = 30 % of the test rows."""
 
 
 @dataclass(frozen=True)
@@ -157,12 +171,3 @@ class Metrics:
     """List the metrics, their direction and the tasks they fit."""
 
     cfg: Settings
-
-
-def verbs() -> dict[str, type]:
-    """Verb -> its options."""
-    kinds = (
-        Demo, Folds, LrFind, Pretrain, Train, Pseudo, Oof, Ensemble, Submission, Compare, Ablation,
-        Sync, Config, Metrics,
-    )  # fmt: skip
-    return {re.sub("(?<=[a-z])([A-Z])", r"-\1", kind.__name__).lower(): kind for kind in kinds}

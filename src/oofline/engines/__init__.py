@@ -1,0 +1,1 @@
+"""What runs units of work: one process for each device."""

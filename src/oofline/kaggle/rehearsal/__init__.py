@@ -1,0 +1,1 @@
+"""The built kernel, run as Kaggle would: fresh environment, no network, limits."""

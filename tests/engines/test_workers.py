@@ -1,0 +1,221 @@
+"""Worker processes: units shared out, lines shown, and every way in which they can end."""
+
+import functools
+import math
+import os
+import signal
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from oofline import progress
+from oofline.engines.workers import share
+from oofline.errors import ConfigError, OoflineError, Stopped
+from oofline.progress import bar, say
+from oofline.training.guard import Guard
+
+WAIT = 60
+"""Seconds after which a test that hangs fails."""
+
+
+@pytest.fixture
+def run(forked, tmp_path):
+    """run(do, units, seconds_left) -> outcomes; do(unit, device, guard) is called in workers."""
+
+    def starter(do, device, guard):
+        return functools.partial(do, device=device, guard=guard)
+
+    def run(do, units, devices=("cpu", "cpu"), guard=None):
+        guard = guard or Guard()
+        with guard.signals():
+            return share(
+                list(units), list(devices), functools.partial(starter, do), tmp_path / "logs",
+                guard, lambda unit: f"unit {unit}",
+            )  # fmt: skip
+
+    return run
+
+
+def test_units_run_side_by_side_each_once(run, forked, capsys):
+    both = forked.Barrier(2)  # passes only if two workers are inside units at the same time
+
+    def do(unit, device, guard):
+        both.wait(WAIT)
+        say(f"doing {unit}")
+        return unit, os.getpid()
+
+    outcomes = run(do, range(6))
+    assert sorted(unit for unit, _ in outcomes) == list(range(6))
+    assert len({pid for _, pid in outcomes} - {os.getpid()}) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(line.split(" | ")[1] for line in lines) == [f"doing {n}" for n in range(6)]
+    assert {line.split(" | ")[0] for line in lines} == {"cpu/1", "cpu/2"}
+
+
+def test_a_worker_that_is_free_takes_the_next_unit(run, forked):
+    others = forked.Semaphore(0)
+
+    def do(unit, device, guard):
+        if unit == 0:  # one long unit: the other worker must do all the rest meanwhile
+            for _ in range(4):
+                assert others.acquire(timeout=WAIT)
+        else:
+            others.release()
+        return os.getpid()
+
+    assert sorted(Counter(run(do, range(5))).values()) == [1, 4]
+
+
+def test_one_progress_line_per_device(run, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "RELAY_SECONDS", 0.0)
+
+    def do(unit, device, guard):
+        with bar(f"fold {unit}", 2) as line:
+            line.advance(loss=0.5)
+            line.advance(loss=0.25)
+
+    run(do, [7], devices=["cpu"])
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line.rsplit(" (", 1)[0] for line in lines]
+    assert shown == ["cpu | fold 7: 1/2 loss 0.5", "cpu | fold 7: 2/2 loss 0.25", "units: 1/1"]
+
+
+def test_logs_hold_what_the_command_does_not_show(run, tmp_path, capfd):
+    def do(unit, device, guard):
+        say("a line")
+        os.write(1, b"printed by C code\n")
+
+    run(do, [0], devices=["cpu"])
+    log = (tmp_path / "logs" / "cpu.log").read_text()
+    assert "a line" in log
+    assert "printed by C code" in log
+    out = capfd.readouterr().out
+    assert "a line" in out
+    assert "printed" not in out
+
+
+def stop_when_asked(unit, device, guard, ready):
+    """A unit that saves and stops as training does."""
+    ready.release()
+    step = threading.Event()
+    while not guard.must_stop(0.0):
+        step.wait(0.01)
+    raise Stopped(f"{guard.reason}: unit {unit} is saved", guard.exit_code)
+
+
+@pytest.mark.parametrize("kind", [OoflineError, ConfigError])
+def test_a_failure_names_unit_device_and_log_and_stops_the_others(
+    run, forked, tmp_path, capsys, kind
+):
+    ready = forked.Semaphore(0)
+
+    def do(unit, device, guard):
+        if unit == 1:
+            assert ready.acquire(timeout=WAIT)
+            raise kind("the loss is nan")
+        stop_when_asked(unit, device, guard, ready)
+
+    with pytest.raises(OoflineError) as error:
+        run(do, [0, 1, 2])
+    message = str(error.value)
+    assert message.startswith("unit 1 on cpu/")
+    assert "failed: the loss is nan (log: " in message
+    assert "\n" not in message
+    log = message.split("log: ")[1].rstrip(")")
+    assert Path(log).is_file()
+    assert "unit 0 is saved" in capsys.readouterr().out
+
+
+def test_a_killed_worker_is_named(run, forked, capsys):
+    ready = forked.Semaphore(0)
+
+    def do(unit, device, guard):
+        if unit == 1:
+            assert ready.acquire(timeout=WAIT)
+            os.kill(os.getpid(), signal.SIGKILL)
+        stop_when_asked(unit, device, guard, ready)
+
+    with pytest.raises(OoflineError, match=r"unit 1 on cpu/\d: its process was killed by signal 9"):
+        run(do, [0, 1])
+    assert "unit 0 is saved" in capsys.readouterr().out
+
+
+def test_a_bug_is_a_bug_here_too(run, tmp_path):
+    def do(unit, device, guard):
+        return 1 / unit
+
+    with pytest.raises(RuntimeError, match=r"(?s)unit 0 on cpu .*ZeroDivisionError"):
+        run(do, [0], devices=["cpu"])
+    assert "ZeroDivisionError" in (tmp_path / "logs" / "cpu.log").read_text()
+
+
+def test_a_start_that_fails_is_named(forked, tmp_path):
+    def start(device, guard):
+        raise ConfigError("no such encoder")
+
+    with pytest.raises(OoflineError, match="the start on cpu failed: no such encoder"):
+        share([1], ["cpu"], start, tmp_path, Guard(), str)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_reaches_every_worker(run, forked, capsys, number):
+    ready, parent = forked.Semaphore(0), os.getpid()
+
+    def do(unit, device, guard):
+        if unit == 1:
+            assert ready.acquire(timeout=WAIT)
+            os.kill(parent, number)
+        stop_when_asked(unit, device, guard, ready)
+
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped, match="interrupted with 3 of 3 left") as stop:
+        run(do, [0, 1, 2])
+    assert stop.value.exit_code == 130
+    assert signal.getsignal(number) is before
+    out = capsys.readouterr().out
+    assert "unit 0 is saved" in out
+    assert "unit 1 is saved" in out
+    assert "unit 2" not in out
+
+
+def test_the_time_limit_ends_each_worker_on_its_own(run, forked, capsys):
+    both, late = forked.Barrier(2), forked.Semaphore(0)
+
+    def do(unit, device, guard):
+        assert 0 < guard.seconds_left() < math.inf
+        both.wait(WAIT)
+        if unit == 0:
+            late.release()
+            raise Stopped("time_limit_hours reached: unit 0 is saved", 0)
+        assert late.acquire(timeout=WAIT)  # the other has stopped; this one still has the time
+        return unit
+
+    with pytest.raises(Stopped, match="time_limit_hours reached with 1 of 2 left") as stop:
+        run(do, [0, 1], guard=Guard(time_limit_hours=99.0))
+    assert stop.value.exit_code == 0
+    assert "unit 0 is saved" in capsys.readouterr().out
+
+
+def test_workers_end_when_their_parent_is_killed(run, forked):
+    started, saved = forked.Semaphore(0), forked.Semaphore(0)
+
+    def do(unit, device, guard):
+        try:
+            stop_when_asked(unit, device, guard, started)
+        finally:
+            saved.release()
+
+    def parent():
+        run(do, [0, 1])
+
+    process = forked.Process(target=parent)
+    process.start()
+    for _ in range(2):
+        assert started.acquire(timeout=WAIT)
+    process.kill()
+    for _ in range(2):
+        assert saved.acquire(timeout=WAIT)
+    process.join(WAIT)

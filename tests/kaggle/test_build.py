@@ -1,0 +1,68 @@
+"""The built folder: manifests, notebook, metadata; settings for training; fp16 weights."""
+
+import tomllib
+from dataclasses import asdict
+
+import pytest
+from safetensors import safe_open
+
+from oofline.config import CFG
+from oofline.errors import ConfigError, DataError
+from oofline.kaggle import build, bundle, half
+from oofline.kaggle.manifest import check_tree
+from oofline.storage import read_json, sha256_of
+
+
+def test_infer_with_half_weights(trained, kernel_options, capsys):
+    paths, cfg = trained("binary")
+    build.run_kernel(kernel_options(cfg, weights_dtype="fp16"), paths)
+    folder = paths.output / "kernel"
+    manifest = check_tree(folder)
+    weights = folder / "weights" / "output" / "toy" / "base" / "seed42" / "fold0"
+    with safe_open(weights / "model.safetensors", framework="pt") as handle:
+        kinds = {handle.get_slice(name).get_dtype() for name in handle.keys()}  # noqa: SIM118
+        assert handle.metadata()[half.ORIGINAL] == sha256_of(
+            paths.fold("base", 42, 0) / "model.safetensors"
+        )
+    assert "F16" in kinds
+    rounding = manifest["rounding"]
+    assert rounding["rows"] == 40
+    assert 0 < rounding["max_difference"] < 1e-2
+    assert "fp16 weights: OOF" in capsys.readouterr().out
+    code = check_tree(folder / "code")["files"]
+    assert sorted(name.split("-")[0] for name in code) == ["wheels/oofline", "wheels/tyro"]
+    names = set(check_tree(folder / "weights")["files"])
+    assert "output/toy/folds.csv" in names
+    assert not any(name.endswith("test.parquet") for name in names)
+    assert manifest["slug"] == "oofline-toy-base"
+    kernel = read_json(folder / "notebook" / "kernel-metadata.json")
+    assert kernel["code_file"] == "oofline-toy-base.ipynb"
+
+
+def test_a_secret_stops_it_before_anything_is_written(trained, kernel_options, monkeypatch):
+    paths, cfg = trained("binary")
+    monkeypatch.setenv("HF_TOKEN", "a-token-that-is-long-enough")
+    path = paths.fold("base", 42, 1) / "extra.json"
+    path.write_text('{"token": "a-token-that-is-long-enough"}')
+    with pytest.raises(DataError, match=r"fold1/extra\.json \(HF_TOKEN\)"):
+        build.run_kernel(kernel_options(cfg), paths)
+    assert not (paths.output / "kernel").exists()
+    assert not list(paths.output.glob(".kernel*"))
+
+
+def test_settings_of_a_training_survive_as_toml():
+    cfg = CFG(model="a/b", lr=3e-5, text_template='{a} "x"\n', dropout=0.1, wandb="disabled")
+    found = tomllib.loads(bundle.settings_toml(cfg))
+    assert found.pop("model") == "input/models/b"
+    assert found == {k: asdict(cfg)[k] for k in ("lr", "text_template", "dropout", "wandb")}
+
+
+def test_train_needs_folds_and_whole_weights(write_competition, load_settings, kernel_options):
+    paths = write_competition("binary", 30, 7)
+    cfg = load_settings(paths)
+    with pytest.raises(DataError, match="make folds COMP=toy first"):
+        build.run_kernel(kernel_options(cfg, mode="train"), paths)
+    paths.folds.parent.mkdir(parents=True)
+    paths.folds.write_text("id,fold\n")
+    with pytest.raises(ConfigError, match="weights_dtype is for MODE=infer"):
+        build.run_kernel(kernel_options(cfg, mode="train", weights_dtype="fp16"), paths)
