@@ -15,7 +15,7 @@ from oofline.data.competition import Competition
 from oofline.data.reading import find_table
 from oofline.errors import ConfigError, DataError
 from oofline.models.hub import model_folder
-from oofline.storage import Paths, read_json, sha256_of, write_json
+from oofline.storage import PSEUDO_LABELS, Paths, read_json, sha256_of, write_json
 
 
 def check_settings(cfg: CFG, paths: Paths) -> bool:
@@ -54,12 +54,15 @@ def inputs_of(cfg: CFG, paths: Paths, competition: Competition) -> dict[str, str
     folder = model_folder(cfg.model)
     for file in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
         digest.update(sha256_of(file).encode())
-    return {
+    inputs = {
         "train file": competition.train_sha256,
         "test file": sha256_of(find_table(paths.input, "test")),
         "folds.csv": sha256_of(paths.folds),
         "encoder": digest.hexdigest(),
     }
+    if cfg.pseudo:
+        inputs["pseudo-labels"] = sha256_of(paths.pseudo(cfg.pseudo) / PSEUDO_LABELS)
+    return inputs
 
 
 def claim_experiment(cfg: CFG, paths: Paths, inputs: dict[str, str]) -> None:

@@ -26,6 +26,7 @@ from oofline.verbs import (
     Metrics,
     Oof,
     Predict,
+    Pseudo,
     Submission,
     verbs,
 )  # fmt: skip
@@ -102,9 +103,9 @@ def _starting_point(kind: type, argv: Sequence[str], paths: Paths) -> str:
     What looks at results reads the competition as the experiment did when it was trained.
     """
     given = _option(argv, "from")
-    if kind not in (Oof, Submission, Compare, Ensemble) and (given or kind is not LrFind):
+    if kind not in (Oof, Submission, Compare, Ensemble, Pseudo) and (given or kind is not LrFind):
         return given
-    first = _option(argv, "exps").split(",")[0]
+    first = (_option(argv, "exps") or _option(argv, "teacher")).split(",")[0]
     name = first or _option(argv, "base") or _option(argv, "exp") or load_cfg(paths).exp
     if kind is Compare and not (paths.experiment(name) / "cfg.json").exists():
         name = next((p.parent.name for p in sorted(paths.output.glob("*/cfg.json"))), name)

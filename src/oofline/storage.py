@@ -14,6 +14,9 @@ from typing import Any
 
 from oofline.errors import DataError, OoflineError
 
+PSEUDO_LABELS = "labels.parquet"
+"""In a folder of pseudo-labels: ``id, fold, pred_<output>``."""
+
 
 @dataclass(frozen=True)
 class Paths:
