@@ -1,5 +1,6 @@
 """A WordPiece vocabulary made from the competition's own texts."""
 
+from collections import Counter
 from pathlib import Path
 
 from tokenizers import (
@@ -38,24 +39,49 @@ def make_vocabulary(texts: list[str], size: int, japanese: bool) -> Tokenizer:
     Raises:
         ConfigError: Japanese words need a package that is not installed.
     """
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
+    normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=False)
+    splitter = pre_tokenizers.BertPreTokenizer()
     if japanese:
-        texts = _split_japanese(texts)
-        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        words = _japanese_words(texts)
     else:
-        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=False)
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=size, special_tokens=list(SPECIAL), limit_alphabet=min(_ALPHABET, size // 2),
-        continuing_subword_prefix="##", show_progress=False,
-    )  # fmt: skip
-    tokenizer.train_from_iterator(texts, trainer)
+        words = Counter(
+            word
+            for text in texts
+            for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
+        )
+    tokenizer = Tokenizer(models.WordPiece(_pieces(words, size), unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
     tokenizer.decoder = decoders.WordPiece()
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", SPECIAL.index("[CLS]")), ("[SEP]", SPECIAL.index("[SEP]"))],
     )  # fmt: skip
     return tokenizer
+
+
+def _pieces(words: Counter[str], size: int) -> dict[str, int]:
+    """Piece -> id of the WordPieces for these words, the same in every run.
+
+    The trainer numbers inner characters ("##a") as it meets them, in an order that changes from
+    run to run and decides between pairs of equal frequency: so they are given to it, sorted.
+    """
+    letters: Counter[str] = Counter()
+    for word, count in words.items():
+        letters.update(dict.fromkeys(word, count))
+    ranked = sorted(letters, key=lambda letter: (-letters[letter], letter))
+    alphabet = set(ranked[: min(_ALPHABET, size // 3)])
+    kept = {word: count for word, count in words.items() if alphabet.issuperset(word)}
+    inner = sorted({f"##{letter}" for word in kept for letter in word[1:]})
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size, special_tokens=[*SPECIAL, *inner], continuing_subword_prefix="##",
+        show_progress=False,
+    )  # fmt: skip
+    stream = (word for word, count in kept.items() for _ in range(count))
+    tokenizer.train_from_iterator(stream, trainer)
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    return vocabulary
 
 
 def save_vocabulary(tokenizer: Tokenizer, folder: Path, japanese: bool) -> None:
@@ -83,8 +109,8 @@ def save_vocabulary(tokenizer: Tokenizer, folder: Path, japanese: bool) -> None:
     write_json(folder / "config.json", {"model_type": "bert", "vocab_size": len(vocabulary)})
 
 
-def _split_japanese(texts: list[str]) -> list[str]:
-    """Texts with a space between words, as BertJapaneseTokenizer splits them."""
+def _japanese_words(texts: list[str]) -> Counter[str]:
+    """How often each word occurs, as BertJapaneseTokenizer finds them."""
     from transformers.models.bert_japanese.tokenization_bert_japanese import MecabTokenizer
 
     try:
@@ -94,9 +120,9 @@ def _split_japanese(texts: list[str]) -> list[str]:
             f"a Japanese vocabulary needs the packages fugashi and {_DICTIONARY}: pip install "
             f"fugashi {_DICTIONARY}"
         ) from error
+    words: Counter[str] = Counter()
     with bar("words", len(texts)) as progress:
-        split = []
         for text in texts:
-            split.append(" ".join(mecab.tokenize(text)))
+            words.update(mecab.tokenize(text))
             progress.advance()
-    return split
+    return words
