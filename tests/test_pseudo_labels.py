@@ -285,7 +285,7 @@ def test_an_averaged_teacher_leaks_and_ours_does_not(
         lambda task, model, _: as_labels(task, model, average[0][:, None]),
     )  # fmt: skip
     naive = student("naive")
-    assert naive > 0.85
+    assert naive > 0.8
     assert honest < 0.7
 
 
