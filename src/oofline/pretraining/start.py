@@ -96,40 +96,45 @@ class Start:
             claim: written to the folder.
         """
         torch.manual_seed(self.seed)
-        made = folder / WORK / "vocabulary"
-        if not self.from_scratch:
-            tokenizer, causal = load_tokenizer(self.asked.model), is_causal(self.asked.model)
-            network, missing = load_network(self.asked.model, causal)
-            if missing:
-                say("its language head is not in the model's folder: it starts from random weights")
-        else:
-            vocabulary = None
-            if not self.vocab and not (made / "config.json").exists():
-                trained = corpus.texts[corpus.n_held_out :]
-                vocabulary = make_vocabulary(trained, self.asked.pretrain_vocab, corpus.is_japanese)
-                save_vocabulary(vocabulary, made, corpus.is_japanese)
-            tokenizer, causal = load_tokenizer(self.vocab or str(made)), False
+        causal = False
+        if self.from_scratch:
+            tokenizer = self._vocabulary(folder, corpus, claim)
             network = new_network(self.asked, tokenizer)
             say(
                 f"new BERT encoder: {self.asked.pretrain_layers} layers, width "
                 f"{self.asked.pretrain_hidden}, {len(tokenizer)} tokens, "
                 f"{network.num_parameters() / 1e6:.1f} M parameters"
             )
+        else:
+            tokenizer, causal = load_tokenizer(self.asked.model), is_causal(self.asked.model)
+            network, missing = load_network(self.asked.model, causal)
+            if missing:
+                say("its language head is not in the model's folder: it starts from random weights")
         most = most_tokens(network)
         if most is not None and self.cfg.max_len > most:
             raise ConfigError(f"max_len = {self.cfg.max_len}, but the model reads {most} tokens")
         masking = None
         if not causal:
             masking = build_masking(
-                tokenizer,
-                network.config.vocab_size,
-                self.asked.pretrain_mask,
+                tokenizer, network.config.vocab_size, self.asked.pretrain_mask,
                 self.asked.pretrain_whole_words,
-            )
+            )  # fmt: skip
         if self.cfg.gradient_checkpointing:
             network.gradient_checkpointing_enable({"use_reentrant": False})
         write_json(folder / CLAIM_FILE, claim)
         return tokenizer, LanguageModel(network, masking)
+
+    def _vocabulary(self, folder: Path, corpus: Corpus, claim: dict[str, Any]) -> Any:
+        """The tokenizer of a new model; one that is made is kept until the model is finished."""
+        if self.vocab:
+            return load_tokenizer(self.vocab)
+        made = folder / WORK / "vocabulary"
+        if not ((folder / CLAIM_FILE).exists() and (made / "config.json").exists()):
+            trained = corpus.texts[corpus.n_held_out :]
+            vocabulary = make_vocabulary(trained, self.asked.pretrain_vocab, corpus.is_japanese)
+            write_json(folder / CLAIM_FILE, claim)
+            save_vocabulary(vocabulary, made, corpus.is_japanese)
+        return load_tokenizer(str(made))
 
 
 def make_start(cfg: CFG, from_scratch: bool, vocab: str, seed: int) -> Start:

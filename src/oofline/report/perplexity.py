@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
 from oofline.report.style import BLUE, ORANGE, figure, titles
 
@@ -23,7 +23,13 @@ def perplexity_curve(path: Path, history: pd.DataFrame, name: str, note: str) ->
         left.plot(history["epoch"], history["score"], color=BLUE, marker="o", markersize=4)
         left.set_yscale("log")
         left.yaxis.set_major_formatter(ScalarFormatter())
-        left.yaxis.set_minor_formatter(ScalarFormatter())
+        left.yaxis.set_minor_formatter(NullFormatter())
+        for epoch, value in zip(history["epoch"], history["score"], strict=True):
+            left.annotate(
+                f"{value:,.4g}" if value < 1e4 else f"{value:,.0f}", (epoch, value), (0, 7),
+                textcoords="offset points", ha="center", fontsize=8,
+            )  # fmt: skip
+        left.margins(x=0.1, y=0.12)
         titles(left, f"{name}: held-out perplexity", "epoch", f"perplexity of {note} (log scale)")
         right.plot(trained["epoch"], trained["train_loss"], color=ORANGE, marker="o", markersize=4,
                    label="training")  # fmt: skip
