@@ -8,12 +8,15 @@ import signal
 
 import pandas as pd
 import pytest
+import torch
+import transformers
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from oofline import cli
 from oofline.models import weights as weights_module
 from oofline.storage import read_json
+from oofline.training.guard import Guard
 from oofline.training.step import Step
 from oofline.training.trainer import Trainer
 
@@ -118,6 +121,38 @@ def test_from_scratch_with_a_given_vocabulary(pretrain, tiny_model, tmp_path):
     (vocab / "tokenizer.json").write_text((vocab / "tokenizer.json").read_text() + "\n")
     with pytest.raises(AssertionError, match="files: "):
         pretrain("--from-scratch", "--vocab", vocab, "--pretrain-whole-words", *size)
+
+
+def test_a_decoder_learns_to_guess_the_next_token(pretrain, tiny_model, tmp_path):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model("roberta"))
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, bos_token_id=2, eos_token_id=3,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
+    tokenizer.save_pretrained(tmp_path / "llama")
+    folder, out = pretrain("--model", tmp_path / "llama", "--max-len", "64")
+    result = read_json(folder / "perplexity.json")
+    assert result["guessed"] == "next tokens"
+    assert result["after"] < 0.5 * result["before"]
+    assert "starts from random weights" not in out
+    assert transformers.LlamaForCausalLM.from_pretrained(folder).config.num_hidden_layers == 2
+
+
+def test_a_time_limit_leaves_a_state_and_the_same_command_goes_on(pretrain, oofline, monkeypatch):
+    plain, _ = pretrain(name="plain")
+    argv = ("pretrain", "--comp", "toy", "--name", "late", *SETTINGS)
+    with monkeypatch.context() as patch:
+        left = iter([1e6] * 12 + [0.0] * 99)
+        patch.setattr(Guard, "seconds_left", lambda self: next(left))
+        code, out, _ = oofline(*argv, "--time-limit-hours", "1")
+    assert code == 0
+    assert "time_limit_hours reached: pretraining is saved" in out
+    late, out = pretrain(name="late")
+    assert "resumed at step" in out
+    one, two = (load_file(folder / "model.safetensors") for folder in (plain, late))
+    assert all(one[name].equal(two[name]) for name in one)
 
 
 def killed(root, argv, moment, count):
