@@ -51,5 +51,9 @@ def test_from_folds_to_submission(write_competition, tmp_path, case):
     names = list(sample.columns[1:])
     assert list(scores["target_scores"]) == names
     columns = {f"score/{name}" for name in names}
-    assert columns <= set(pd.read_csv(paths.fold("base", 1, 0) / "history.csv"))
+    history = pd.read_csv(paths.fold("base", 1, 0) / "history.csv")
+    assert columns <= set(history)
     assert columns <= set(pd.read_csv(paths.output / "compare.csv"))
+    losses = history[[f"valid_loss/{name}" for name in names]]
+    assert losses.mean(axis=1).to_numpy() == pytest.approx(history["valid_loss"].to_numpy())
+    assert (losses.nunique(axis=1) > 1).all()

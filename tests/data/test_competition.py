@@ -68,7 +68,7 @@ def test_a_real_competition_of_pairs(read_real: Read) -> None:
     assert first.startswith("Amrozi accused")
     assert second.startswith("Referring to him")
     assert found.train_texts[0] == f"{first} || {second}"
-    assert any('sentence pair, column "sentence1"' in note for note in found.notes)
+    assert any('sentence pair, columns "sentence1" and "sentence2"' in note for note in found.notes)
 
 
 def test_a_sentence_pair_can_be_joined(read_real: Read) -> None:

@@ -80,9 +80,13 @@ def build_texts(
         list(zip(side, frame[second].tolist(), strict=True))
         for side, frame in zip(sides, (train, test), strict=True)
     ]
-    described = f'sentence pair, {description} and column "{second}"'
+    described = f'{description} and column "{second}"'
+    if not cfg.text_template:
+        described = f'columns "{column}" and "{second}" ({why})'
     both = [list(map(shown, side)) for side in pairs]
-    return Texts(both[0], both[1], described, (*columns, second), pairs[0], pairs[1])
+    return Texts(
+        both[0], both[1], f"sentence pair, {described}", (*columns, second), pairs[0], pairs[1]
+    )
 
 
 def require_column(name: str, frame: pd.DataFrame, field: str, where: str) -> None:

@@ -60,26 +60,33 @@ class Loss(nn.Module):
         Returns:
             () float32.
         """
-        logits = logits.float()
         if self.name == "cross_entropy":
-            return self._cross_entropy(logits, labels).mean()
-        if self.name == "bce":
-            return self._over_targets(self._bce(logits, labels.view(len(labels), -1)))
+            return self._cross_entropy(logits.float(), labels).mean()
         if self.name == "corn":
-            return self._corn(logits, labels).mean()
-        labels = labels.float().expand_as(logits)
-        if self.name == "huber":
-            return self._over_targets(
-                F.huber_loss(logits, labels, delta=self.delta, reduction="none")
-            )
-        squares = (logits - labels).square()
-        if self.name == "mse":
-            return self._over_targets(squares)
-        return self._over_targets((squares.mean(1) + RMSE_EPS).sqrt())
+            return self._corn(logits.float(), labels).mean()
+        return self._cells(logits.float(), labels).mean()
 
-    def _over_targets(self, parts: Tensor) -> Tensor:
-        """Mean of (..., T) with the targets' weights."""
-        return (parts * self.target_weights if self.target_weights.numel() else parts).mean()
+    def by_target(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(T,) what each of several targets or labels adds: their mean is `forward`'s loss.
+
+        Args:
+            logits: (S, B, T), see `forward`.
+            labels: (B, T).
+        """
+        return self._cells(logits.float(), labels).flatten(0, 1).mean(0)
+
+    def _cells(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(S, B, T) losses times the targets' weights; (S, 1, T) for "rmse"."""
+        if self.name == "bce":
+            cells = self._bce(logits, labels.view(len(labels), -1))
+        elif self.name == "huber":
+            truth = labels.float().expand_as(logits)
+            cells = F.huber_loss(logits, truth, delta=self.delta, reduction="none")
+        else:
+            cells = (logits - labels.float().expand_as(logits)).square()
+        if self.name == "rmse":
+            cells = (cells.mean(1, keepdim=True) + RMSE_EPS).sqrt()
+        return cells * self.target_weights if self.target_weights.numel() else cells
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(S, B) cross-entropy against (1 - s) on the label and s / K on every class."""

@@ -88,14 +88,14 @@ class Evaluator:
         """Predict the validation rows, score them, and act on the result."""
         started = time.perf_counter()
         with self.view():
-            loss, value, by_target = self._score_and_keep()
+            result, value = self._score_and_keep()
         self.seconds = time.perf_counter() - started
         self.progress.seconds += self.seconds
         self.progress.eval_seconds += self.seconds
-        self._add_history(loss, value, by_target)
+        self._add_history(result, value)
 
-    def _score_and_keep(self) -> tuple[float, float, dict[str, float]]:
-        """Validation loss, score, and the scores of several targets; weights are kept."""
+    def _score_and_keep(self) -> tuple[Predicted, float]:
+        """Validation predictions and their score; weights are kept."""
         result = self.predict_valid()
         if not np.isfinite(result.pred).all():
             raise OoflineError(
@@ -108,7 +108,7 @@ class Evaluator:
             monitored = -value
         self._note(result, monitored)
         self._keep_snapshot()
-        return result.loss, value, score_targets(self.task, self.y_valid, result.pred)
+        return result, value
 
     def apply_checkpoint_rule(self) -> None:
         """Give the model the weights that the rule chose; "last" leaves it as it is."""
@@ -166,16 +166,19 @@ class Evaluator:
                     mean[name] += (value - mean[name]) / count
         self.model.load_state_dict(mean)
 
-    def _add_history(self, valid_loss: float, value: float, by_target: dict[str, float]) -> None:
+    def _add_history(self, result: Predicted, value: float) -> None:
         progress = self.progress
+        losses = zip(self.task.targets, result.losses.tolist(), strict=False)
+        by_target = score_targets(self.task, self.y_valid, result.pred)
         train_seconds = max(1e-9, progress.seconds - progress.eval_seconds)
         row = {
             "step": float(progress.step),
             "train_loss": progress.loss_sum / max(1, progress.loss_count),
-            "valid_loss": valid_loss,
+            "valid_loss": result.loss,
             "score": value,
             "samples_per_s": progress.rows_trained / train_seconds,
             **{f"score/{name}": figure for name, figure in by_target.items()},
+            **{f"valid_loss/{name}": loss for name, loss in losses if by_target},
         }
         progress.loss_sum, progress.loss_count = 0.0, 0
         progress.history.append(row)

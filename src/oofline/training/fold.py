@@ -206,10 +206,10 @@ class _FoldRun:
 
     def _predict_valid(self) -> Predicted:
         return_freed_memory()
+        loss = self.loss_function.by_target if self.task.several else self.loss_function
         return predict(
             self.model, self.material.train_tokens, self.valid_rows, self.precision,
-            self.cfg.eval_batch_size, self.labels, self.loss_function, between=self._between,
-            orders=self.orders,
+            self.cfg.eval_batch_size, self.labels, loss, between=self._between, orders=self.orders,
         )  # fmt: skip
 
     def _save(self) -> None:
@@ -237,7 +237,7 @@ class _FoldRun:
 
     def _report_evaluation(self, row: dict[str, float]) -> None:
         row["epoch"] = self._epoch(int(row["step"]))
-        figures = {k: v for k, v in row.items() if k in ("valid_loss", "epoch") or "score" in k}
+        figures = {k: v for k, v in row.items() if k.startswith(("valid_loss", "score", "epoch"))}
         figures |= {f"distance/{group}": far for group, far in self.drift.distances().items()}
         self.tracker.log(figures, int(row["step"]))
         say(

@@ -22,11 +22,17 @@ class Predicted:
 
     Attributes:
         pred: (n, T) float64 probabilities or values, in the order of the rows asked for.
-        loss: mean loss over the rows, nan without labels.
+        losses: mean loss over the rows, (1,) or (T,) as the loss function returns; nan without
+            labels.
     """
 
     pred: np.ndarray
-    loss: float
+    losses: np.ndarray
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over rows and targets."""
+        return float(self.losses.mean())
 
 
 @torch.inference_mode()
@@ -46,7 +52,7 @@ def predict(
         precision: device and autocast.
         batch_size: rows per forward pass.
         labels: labels of all rows of ``tokens``, for the loss.
-        loss_function: (logits, labels) -> mean loss.
+        loss_function: (logits, labels) -> mean loss over the rows, () or (T,).
         progress: advanced by the number of rows of each batch.
         between: called before each batch; may raise to stop.
         orders: 2 averages the predictions of both orders of each pair (``tokens`` must hold them).
@@ -71,7 +77,7 @@ def predict(
                 left = _halved([*left, positions], precision)
                 continue
             parts.append((positions, found[0]))
-            loss += found[1] * (len(positions) / len(rows))
+            loss = loss + found[1] * (len(positions) / len(rows))
             if progress is not None:
                 progress.advance(len(positions))
     finally:
@@ -81,14 +87,15 @@ def predict(
         order = np.concatenate([positions for positions, _ in parts])
         pred[order] = torch.cat([part for _, part in parts]).double().cpu().numpy()
     pred = pred.reshape(orders, n_rows, -1).mean(axis=0)
-    return Predicted(pred, float(loss) if labels is not None else float("nan"))
+    losses = loss.double().cpu().numpy() if labels is not None else np.array(np.nan)
+    return Predicted(pred, np.atleast_1d(losses))
 
 
 def _forward(
     model: TextModel, tokens: Tokens, rows: np.ndarray, precision: Precision,
     target: torch.Tensor | None, loss_function: LossFunction | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Predictions (B, T) and mean loss () of one batch, on the device."""
+    """Predictions (B, T) and mean loss, () or (T,), of one batch, on the device."""
     multiple = 8 if precision.device.type == "cuda" else 1
     batch = collate(tokens, rows, precision.device, multiple)
     with precision.autocast():
