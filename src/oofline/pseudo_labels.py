@@ -26,7 +26,7 @@ from oofline.scoring.summary import write_frame
 from oofline.sources import load_cfg
 from oofline.storage import PSEUDO_LABELS, Paths, sha256_of, write_json
 from oofline.training.predict import predict
-from oofline.training.pseudo import PROVENANCE, confident
+from oofline.training.pseudo import PROVENANCE, confident, refuse_other_links
 
 Unit = tuple[str, int, int]
 """(experiment, seed, fold)."""
@@ -50,6 +50,7 @@ def run_pseudo(options: Any, paths: Paths) -> None:
     if not paths.folds.exists():
         raise DataError(f"{paths.folds} does not exist: make folds COMP={paths.comp}")
     competition = read_competition(cfg, paths)
+    refuse_other_links(competition.task)
     folds, _ = ensure_folds(cfg, paths, competition)
     source = unlabelled_path(paths, file)
     hashes = {"train file": competition.train_sha256, "folds.csv": sha256_of(paths.folds)}

@@ -8,6 +8,7 @@ from oofline.config import CFG
 from oofline.errors import ConfigError
 from oofline.models.losses import Loss
 from oofline.results import Task
+from oofline.training.pseudo import refuse_other_links
 from oofline.training.student import StudentLoss, soft_labels, soft_predictions
 
 BINARY = Task("binary", ("y",), ("0", "1"), ("y",), "f1", "label")
@@ -96,3 +97,13 @@ def test_settings_that_cannot_act_are_refused():
     for settings in ({"pseudo_weight": 0.5}, {"pseudo_threshold": 0.9}, {"pseudo": "a/b"}):
         with pytest.raises(ConfigError, match="pseudo"):
             CFG(**settings)
+
+
+def test_predictions_that_are_no_labels_are_refused():
+    class Spans:
+        kind, link = "spans", "span"
+
+    with pytest.raises(ConfigError, match="no soft pseudo-labels for spans"):
+        refuse_other_links(Spans())
+    for task in (BINARY, CLASSES, LABELS, VALUES, STEPS, CORN):
+        refuse_other_links(task)

@@ -20,9 +20,12 @@ from oofline.errors import ConfigError, DataError
 from oofline.results import Task, prediction_array
 from oofline.scoring.oof import join, read_parquet
 from oofline.storage import PSEUDO_LABELS, Paths, read_json, sha256_of
+from oofline.tasks import Link
 
 PROVENANCE = "pseudo.json"
 """Beside the labels, written last: who made them of what."""
+SOFT_LINKS: tuple[Link, ...] = ("sigmoid", "softmax", "identity", "expected", "corn")
+"""Kinds of predictions that can be labels, see `oofline.tasks.LOSSES`."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ def read_pseudo(cfg: CFG, paths: Paths, competition: Competition) -> PseudoLabel
             that fold.
     """
     folder, task = paths.pseudo(cfg.pseudo), competition.task
+    refuse_other_links(task)
     made = _provenance(paths, cfg.pseudo)
     again = f"make the labels again: make pseudo COMP={paths.comp} NAME={cfg.pseudo}"
     source = unlabelled_path(paths, made["file"])
@@ -98,6 +102,12 @@ def _provenance(paths: Paths, name: str) -> dict[str, Any]:
         )
     made: dict[str, Any] = read_json(folder / PROVENANCE)
     return made
+
+
+def refuse_other_links(task: Task) -> None:
+    """Refuse tasks whose predictions are no soft labels (ConfigError)."""
+    if task.link not in SOFT_LINKS:
+        raise ConfigError(f"there are no soft pseudo-labels for {task.kind}: leave pseudo out")
 
 
 def check_teachers(
