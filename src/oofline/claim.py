@@ -15,7 +15,7 @@ from oofline.data.reading import find_table
 from oofline.errors import ConfigError, DataError
 from oofline.models.hub import model_folder
 from oofline.models.kept import model_digest
-from oofline.storage import Paths, read_json, sha256_of, write_json
+from oofline.storage import PSEUDO_LABELS, Paths, read_json, sha256_of, write_json
 
 
 def check_settings(cfg: CFG, paths: Paths) -> bool:
@@ -50,12 +50,15 @@ def check_settings(cfg: CFG, paths: Paths) -> bool:
 
 def inputs_of(cfg: CFG, paths: Paths, competition: Competition) -> dict[str, str]:
     """SHA-256 of everything an experiment is trained on, by what it is called in messages."""
-    return {
+    inputs = {
         "train file": competition.train_sha256,
         "test file": sha256_of(find_table(paths.input, "test")),
         "folds.csv": sha256_of(paths.folds),
         "encoder": model_digest(model_folder(cfg.model)),
     }
+    if cfg.pseudo:
+        inputs["pseudo-labels"] = sha256_of(paths.pseudo(cfg.pseudo) / PSEUDO_LABELS)
+    return inputs
 
 
 def claim_experiment(cfg: CFG, paths: Paths, inputs: dict[str, str]) -> None:

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from oofline.limits import check_conflicts, check_ranges
+from oofline.stage_settings import StageSettings
 
 
 @dataclass(frozen=True)
-class CFG:
+class CFG(StageSettings):
     """Settings of one experiment: defaults < cfg.toml < --from EXP < command line."""
 
     # ---- what is trained

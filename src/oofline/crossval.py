@@ -12,7 +12,7 @@ from oofline.config import CFG
 from oofline.data.batches import padding_report
 from oofline.data.competition import Competition, read_competition
 from oofline.data.folds import ensure_folds
-from oofline.data.tokens import Tokens, cutting_of, tokenize
+from oofline.data.tokens import Row, Tokens, cutting_of, tokenize
 from oofline.errors import ConfigError, Stopped
 from oofline.models.backbone import load_tokenizer
 from oofline.models.losses import build_loss
@@ -27,6 +27,7 @@ from oofline.training.guard import Guard
 from oofline.training.material import Material
 from oofline.training.optim import parameter_groups
 from oofline.training.precision import choose_precision
+from oofline.training.pseudo import read_pseudo
 
 Unit = tuple[int, int]
 """(seed, fold)."""
@@ -73,23 +74,29 @@ def prepare(cfg: CFG, paths: Paths) -> Material:
     tokenizer = load_tokenizer(cfg.model)
     if not (paths.experiment(cfg.exp) / "cfg.json").exists():
         check_parts(cfg, competition)
+    pseudo = read_pseudo(cfg, paths, competition) if cfg.pseudo else None
     folds, created = ensure_folds(cfg, paths, competition)
     if created:
         for line in folds.summary:
             say(line)
         say(f"made {paths.folds}; {paths.folds.with_suffix('.md')} holds the leak audit")
-    train, test = tokenize_both(cfg, paths, competition, tokenizer)
+    if pseudo:
+        say(pseudo.description)
+    train, test = tokenize_both(cfg, paths, competition, tokenizer, pseudo.rows if pseudo else [])
     say(f"train: {train.truncation_report()}")
     say(f"test: {test.truncation_report()}")
     say(padding_report(train.lengths, cfg.batch_size, max_len=cfg.max_len))
-    return Material(paths, competition, folds, tokenizer, train, test)
+    return Material(paths, competition, folds, tokenizer, train, test, pseudo)
 
 
 def tokenize_both(
-    cfg: CFG, paths: Paths, competition: Competition, tokenizer: Any
+    cfg: CFG, paths: Paths, competition: Competition, tokenizer: Any, further: list[Row]
 ) -> tuple[Tokens, Tokens]:
-    """Token ids of the training and the test rows, pairs in both orders where that is asked."""
-    train, test = competition.train_rows, competition.test_rows
+    """Token ids of the training and the test rows, pairs in both orders where that is asked.
+
+    Rows to train on besides (``further``) stand behind the training rows.
+    """
+    train, test = [*competition.train_rows, *further], competition.test_rows
     return (
         tokenize(paths, train, tokenizer, cutting_of(cfg, trained_on=True), "train"),
         tokenize(paths, test, tokenizer, cutting_of(cfg), "test"),

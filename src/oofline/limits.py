@@ -9,9 +9,6 @@ from typing import Any
 
 from oofline.errors import ConfigError
 
-_OWN_FOLDERS = {
-    "ensembles", "wandb", "kernel", "ablations", "tuning", "lr-find", "workers", "backbones",
-}  # fmt: skip
 _NOT_IN_NAMES = set('/\\@,:*?"<>|')
 
 RANGES: dict[str, tuple[float | None, float | None]] = {
@@ -33,9 +30,17 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "freeze_layers": (0, None), "lora_r": (0, None), "lora_alpha": (1e-6, None),
     "lora_dropout": (0, 0.99), "awp_start_score": (None, None),
     "fgm_start_score": (None, None), "time_limit_hours": (0, None), "save_minutes": (0, None),
-    "bootstrap_samples": (10, None),
+    "bootstrap_samples": (10, None), "pseudo_weight": (1e-6, None), "pseudo_threshold": (0, 1),
+    "pretrain_epochs": (1, None), "pretrain_lr": (1e-9, 1), "pretrain_mask": (0.01, 0.9),
+    "pretrain_holdout": (1e-3, 0.5), "pretrain_vocab": (100, None), "pretrain_layers": (1, None),
+    "pretrain_hidden": (8, None), "pretrain_heads": (1, None),
 }  # fmt: skip
 """Field -> (lowest, highest) allowed value; None = unbounded."""
+RESERVED = (
+    "ensembles", "wandb", "kernel", "ablations", "tuning", "lr-find", "workers",
+    "backbones", "pretrained", "pseudo",
+)  # fmt: skip
+"""Folders below output/<comp> that are no experiments."""
 
 
 PAIRS_ARE_CUT = (
@@ -112,19 +117,25 @@ def check_conflicts(cfg: Any) -> None:
     parse_overrides("group_decays", cfg.group_decays)
     parse_overrides("target_weights", cfg.target_weights)
     _check_inputs(cfg)
+    _check_stages(cfg)
     if cfg.dropout is not None and cfg.dropout > 0 and _body_is_frozen(cfg):
         raise ConfigError("dropout acts on the backbone, which body_lr = 0 freezes: leave one out")
     _check_delays(cfg)
     for clash, message in (*_technique_conflicts(cfg), *_lora_conflicts(cfg)):
         if clash:
             raise ConfigError(message)
-    for name in ("comp", "exp"):
+    for name in ("comp", "exp", "pseudo"):
         value = getattr(cfg, name)
-        empty = not value and name == "exp"
-        if empty or value != value.strip() or value.startswith(".") or set(value) & _NOT_IN_NAMES:
-            raise ConfigError(f"{name} = {value!r} must be a plain folder name")
-    if cfg.exp in _OWN_FOLDERS:
+        if value or name == "exp":
+            check_name(name, value)
+    if cfg.exp in RESERVED:
         raise ConfigError(f"exp = {cfg.exp!r} is a folder of the pipeline's own: choose another")
+
+
+def check_name(field: str, value: str) -> None:
+    """Refuse what is not the name of one folder (ConfigError)."""
+    if not value or value != value.strip() or value[0] == "." or set(value) & _NOT_IN_NAMES:
+        raise ConfigError(f"{field} = {value!r} must be a plain folder name")
 
 
 def _check_inputs(cfg: Any) -> None:
@@ -141,6 +152,17 @@ def _check_inputs(cfg: Any) -> None:
             f"window_stride = {cfg.window_stride} is more than half of max_len = {cfg.max_len}: "
             "windows would hardly move on"
         )
+
+
+def _check_stages(cfg: Any) -> None:
+    """Settings of pretraining and pseudo-labels that cannot act."""
+    if cfg.pretrain_hidden % cfg.pretrain_heads:
+        raise ConfigError(
+            f"pretrain_hidden = {cfg.pretrain_hidden} is no multiple of pretrain_heads = "
+            f"{cfg.pretrain_heads}"
+        )
+    if not cfg.pseudo and (cfg.pseudo_weight != 1 or cfg.pseudo_threshold):
+        raise ConfigError("pseudo_weight and pseudo_threshold need pseudo: name the labels")
 
 
 def _body_is_frozen(cfg: Any) -> bool:

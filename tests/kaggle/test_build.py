@@ -10,7 +10,7 @@ from oofline.config import CFG
 from oofline.errors import ConfigError, DataError
 from oofline.kaggle import build, bundle, half
 from oofline.kaggle.manifest import check_tree
-from oofline.storage import read_json, sha256_of
+from oofline.storage import read_json, sha256_of, write_json
 
 
 def test_infer_with_half_weights(trained, kernel_options, capsys):
@@ -86,3 +86,12 @@ def test_train_needs_folds_and_whole_weights(write_competition, load_settings, k
     paths.folds.write_text("id,fold\n")
     with pytest.raises(ConfigError, match="weights_dtype is for MODE=infer"):
         build.run_kernel(kernel_options(cfg, mode="train", weights_dtype="fp16"), paths)
+
+
+def test_a_students_labels_go_along(write_competition, load_settings):
+    paths = write_competition("binary", 30, 7)
+    write_json(paths.pseudo("soft") / "pseudo.json", {})
+    cfg = load_settings(paths, pseudo="soft")
+    names = [name for name, _ in bundle.training_files(cfg, paths)]
+    assert "output/toy/pseudo/soft/pseudo.json" in names
+    assert tomllib.loads(bundle.settings_toml(cfg))["pseudo"] == "soft"

@@ -1,6 +1,7 @@
 """Texts to token ids, once: a memory-mapped Arrow cache shared by folds, seeds and trials."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -118,6 +119,22 @@ class Tokens:
                 )
             found[row] = token_labels(spans, answer.start, answer.end)
         return found
+
+    def as_windows(self) -> tuple["Tokens", np.ndarray]:
+        """Every window as a row of its own, and (m,) int64, the text that each comes from."""
+        chunks, starts, start = [], [], 0
+        for values, offsets in self._chunks:
+            ends = [
+                end
+                for low, high in itertools.pairwise(offsets.tolist())
+                for end in (*range(low + self.max_len, high, self.max_len), high)
+            ]
+            chunks.append((values, np.array([offsets[0], *ends], dtype=np.int64)))
+            starts.append(start)
+            start += len(ends)
+        lengths = np.concatenate([np.diff(offsets) for _, offsets in chunks])
+        rows = Tokens(lengths, lengths, self.max_len, self.pad_id, chunks, starts)
+        return rows, np.repeat(np.arange(len(self)), self.n_windows)
 
     def truncation_report(self) -> str:
         """One sentence: how many rows lose tokens at max_len, and how many tokens."""

@@ -100,9 +100,11 @@ def _below(paths: Paths, found: Any) -> Iterator[tuple[str, Path]]:
 
 
 def training_files(cfg: CFG, paths: Paths) -> Iterator[tuple[str, Path]]:
-    """(path in the dataset, file) of what MODE=train needs: the folds and the encoder."""
+    """(path in the dataset, file) of what MODE=train needs: folds, encoder, pseudo-labels."""
     for pattern in ("folds.csv", "folds.json", "folds_groups.csv"):
         yield from _below(paths, paths.output.glob(pattern))
+    if cfg.pseudo:
+        yield from _below(paths, paths.pseudo(cfg.pseudo).glob("*.*"))
     folder = model_folder(cfg.model)
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.suffix in _FOLD_SUFFIXES and not path.name.startswith("."):

@@ -3,25 +3,30 @@
 import ast
 import dataclasses
 import inspect
+import sys
 from typing import Any
 
-from oofline import config
 from oofline.config import CFG
 
 
 def field_docs() -> dict[str, tuple[str, str]]:
-    """Field -> (section, docstring), read from the source of CFG.
+    """Field -> (section, docstring), read from the source of CFG, then of the classes it extends.
 
     Section titles are the ``# ---- title`` comments between the fields.
     """
-    source = inspect.getsource(config)
+    kinds = [kind for kind in CFG.__mro__ if dataclasses.is_dataclass(kind)]
+    return {name: found for kind in kinds for name, found in _docs_of(kind).items()}
+
+
+def _docs_of(kind: type) -> dict[str, tuple[str, str]]:
+    source = inspect.getsource(sys.modules[kind.__module__])
     titles = {
         number: line.split("----")[1].strip()
         for number, line in enumerate(source.splitlines(), start=1)
         if line.strip().startswith("# ----")
     }
     tree = ast.parse(source)
-    cls = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == CFG.__name__)
+    cls = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == kind.__name__)
     docs: dict[str, tuple[str, str]] = {}
     for node, following in zip(cls.body, cls.body[1:], strict=False):
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
@@ -41,14 +46,14 @@ def settings_text(cfg: CFG) -> str:
     """Every field with its value and meaning; a star marks what differs from the default."""
     default, docs = CFG(), field_docs()
     lines, section = [], ""
-    for field in dataclasses.fields(CFG):
-        if docs[field.name][0] != section:
-            section = docs[field.name][0]
+    for name, (title, meaning) in docs.items():
+        if title != section:
+            section = title
             lines += ["", f"# {section}"]
-        value = getattr(cfg, field.name)
-        mark = " " if value == getattr(default, field.name) else "*"
-        lines.append(f"{mark} {field.name} = {_shown(value)}")
-        lines.append(f"      {docs[field.name][1]}")
+        value = getattr(cfg, name)
+        mark = " " if value == getattr(default, name) else "*"
+        lines.append(f"{mark} {name} = {_shown(value)}")
+        lines.append(f"      {meaning}")
     return "\n".join(lines).strip()
 
 
@@ -56,11 +61,11 @@ def settings_markdown(cfg: CFG) -> str:
     """A Markdown table of every field: default and meaning, one table a section."""
     docs = field_docs()
     lines, section = [], ""
-    for field in dataclasses.fields(CFG):
-        if docs[field.name][0] != section:
-            section = docs[field.name][0]
+    for name, (title, text) in docs.items():
+        if title != section:
+            section = title
             head = f"**{section[0].upper()}{section[1:]}**"
             lines += ["", head, "", "| field | default | meaning |", "|---|---|---|"]
-        meaning = docs[field.name][1].replace("|", "\\|")
-        lines.append(f"| `{field.name}` | `{_shown(getattr(cfg, field.name))}` | {meaning} |")
+        meaning = text.replace("|", "\\|")
+        lines.append(f"| `{name}` | `{_shown(getattr(cfg, name))}` | {meaning} |")
     return "\n".join(lines).strip()

@@ -4,8 +4,10 @@ import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+from torch import nn
 
 from oofline.blocks import finite
 from oofline.config import CFG
@@ -18,6 +20,27 @@ from oofline.scoring.metrics import get_metric, score, score_targets
 from oofline.training.plan import Plan
 from oofline.training.predict import Predicted
 from oofline.training.state import Predictions, Progress
+
+
+class Evaluates(Protocol):
+    """What the training loop asks of an evaluation."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The model in training."""
+
+    @property
+    def progress(self) -> Progress:
+        """Where training stands; updated in place."""
+
+    def due(self, plan: Plan) -> bool:
+        """Whether the plan wants an evaluation here that has not been made."""
+
+    def evaluate(self) -> None:
+        """Evaluate the model as it is, and note the result."""
+
+    def expected_seconds(self) -> float:
+        """How long the next evaluation will take."""
 
 
 class Evaluator:
