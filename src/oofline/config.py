@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from oofline.limits import check_conflicts, check_ranges
+from oofline.conflicts import check_conflicts
+from oofline.limits import check_ranges
 from oofline.stage_settings import StageSettings
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from oofline.claim import check_inputs
 from oofline.config import CFG
+from oofline.conflicts import check_name
 from oofline.data.competition import Competition, read_competition
 from oofline.data.encoding import Row
 from oofline.data.folds import Folds, ensure_folds
@@ -16,7 +17,6 @@ from oofline.data.unlabelled import TEST, unlabelled_path, unlabelled_rows
 from oofline.errors import ConfigError, DataError
 from oofline.inference.files import check_files, check_outputs
 from oofline.inference.fold import usable_precision
-from oofline.limits import check_name
 from oofline.models.backbone import load_tokenizer
 from oofline.models.text_model import WEIGHTS_FILE, load_model
 from oofline.progress import bar, say

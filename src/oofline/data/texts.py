@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from oofline.config import CFG
+from oofline.conflicts import PAIRS_ARE_CUT
 from oofline.data.pairs import Pair, shown
 from oofline.errors import ConfigError, DataError
-from oofline.limits import PAIRS_ARE_CUT
 
 RUNNER_UP = 0.5
 """A second column scoring this share of the first makes the choice ambiguous."""

@@ -1,7 +1,6 @@
 """Texts to token ids, once: a memory-mapped Arrow cache shared by folds, seeds and trials."""
 
 import hashlib
-import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -122,18 +121,8 @@ class Tokens:
 
     def as_windows(self) -> tuple["Tokens", np.ndarray]:
         """Every window as a row of its own, and (m,) int64, the text that each comes from."""
-        chunks, starts, start = [], [], 0
-        for values, offsets in self._chunks:
-            ends = [
-                end
-                for low, high in itertools.pairwise(offsets.tolist())
-                for end in (*range(low + self.max_len, high, self.max_len), high)
-            ]
-            chunks.append((values, np.array([offsets[0], *ends], dtype=np.int64)))
-            starts.append(start)
-            start += len(ends)
-        lengths = np.concatenate([np.diff(offsets) for _, offsets in chunks])
-        rows = Tokens(lengths, lengths, self.max_len, self.pad_id, chunks, starts)
+        ids = self.ids.split(self.max_len)
+        rows = Tokens(ids.lengths, ids.lengths, self.max_len, self.pad_id, ids)
         return rows, np.repeat(np.arange(len(self)), self.n_windows)
 
     def truncation_report(self) -> str:
@@ -242,10 +231,10 @@ def _write(path: Path, texts: Sequence[Row], tokenizer: Any, cutting: Cutting, t
 
 def _read(path: Path, max_len: int, pad_id: int) -> Tokens:
     table = Dataset.from_file(str(path)).data
-    ids = Lists(table.column("input_ids"))
+    ids = Lists.of(table.column("input_ids"))
     n_tokens = table.column("n_tokens").to_numpy().astype(np.int64)
     first = None
     if "first" in table.column_names:
         first = table.column("first").to_numpy().astype(np.int64)
-    spans = Lists(table.column("spans")) if "spans" in table.column_names else None
+    spans = Lists.of(table.column("spans")) if "spans" in table.column_names else None
     return Tokens(ids.lengths, n_tokens, max_len, pad_id, ids, first, spans=spans)

@@ -11,11 +11,11 @@ import torch
 from filelock import FileLock, Timeout
 
 from oofline.config import CFG
+from oofline.conflicts import check_name
 from oofline.data.competition import read_competition
 from oofline.data.encoding import Cutting
 from oofline.data.tokens import Tokens, tokenize
 from oofline.errors import OoflineError
-from oofline.limits import check_name
 from oofline.models.language_model import LanguageModel, mean_loss, save_network
 from oofline.pretraining.corpus import Corpus, read_corpus
 from oofline.pretraining.held_out import HeldOut
