@@ -10,12 +10,14 @@ EXPS   ?=
 NAME   ?=
 BASE   ?=
 ARMS   ?=
+MODEL  ?=
+TEACHER ?=
 MODE   ?= infer
 MSG    ?=
 EXPERIMENT = --comp "$(COMP)" --exp "$(EXP)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo download folds lr-find train oof ensemble predict submission submit ledger kernel kernel-rehearse kernel-push compare ablation sync bench readme test lint check clean
+.PHONY: help setup demo download folds lr-find train pretrain pseudo oof ensemble predict submission submit ledger kernel kernel-rehearse kernel-push compare ablation sync bench readme test lint check clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -35,6 +37,10 @@ train: setup             ## COMP= EXP= FOLD=all SEED=42,43 ARGS="--lr 3e-5"
 	@$(BIN)/oofline train --fold "$(FOLD)" --seed "$(SEED)" $(EXPERIMENT)
 lr-find: setup           ## COMP= EXP=: loss against learning rate, and a suggestion
 	@$(BIN)/oofline lr-find $(EXPERIMENT)
+pretrain: setup          ## COMP= [NAME=] [MODEL=]: adapt a language model to the texts (ARGS=--from-scratch: a new one)
+	@$(BIN)/oofline pretrain --comp "$(COMP)" --name "$(NAME)" $(if $(MODEL),--model "$(MODEL)") $(ARGS)
+pseudo: setup            ## COMP= TEACHER= [NAME=]: soft pseudo-labels, fold by fold, for --pseudo NAME
+	@$(BIN)/oofline pseudo --comp "$(COMP)" --teacher "$(TEACHER)" --name "$(NAME)" $(ARGS)
 oof: setup               ## COMP= EXP=: score out of fold, with intervals and pictures
 	@$(BIN)/oofline oof $(EXPERIMENT)
 ensemble: setup          ## COMP= EXPS=base,awp [NAME=]: cross-fitted blend

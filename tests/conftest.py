@@ -41,6 +41,7 @@ DEBERTA = {
     "max_relative_positions": -1,
 }
 MODERN = {"bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
+DECODER = {"num_key_value_heads": 2, "head_dim": 8, "pad_token_id": None}
 FAMILIES = {
     "bert": (transformers.BertConfig, {}, "wordpiece"),
     "roberta": (transformers.RobertaConfig, {"bos_token_id": 2, "eos_token_id": 3}, "bpe"),
@@ -50,6 +51,10 @@ FAMILIES = {
     "mpnet": (transformers.MPNetConfig, {}, "wordpiece"),
     "distilbert": (transformers.DistilBertConfig, {}, "wordpiece"),
     "albert": (transformers.AlbertConfig, {"embedding_size": 16}, "wordpiece"),
+    "llama": (transformers.LlamaConfig, DECODER, "bpe, start"),
+    "qwen2": (transformers.Qwen2Config, DECODER, "bpe, bare"),
+    "gemma": (transformers.GemmaConfig, DECODER | {"pad_token_id": 0}, "bpe, left"),
+    "gpt2": (transformers.GPT2Config, {"bos_token_id": 2, "eos_token_id": 3}, "bpe, bare"),
 }
 DISTILBERT = {"hidden_size": "dim", "num_hidden_layers": "n_layers",
               "num_attention_heads": "n_heads", "intermediate_size": "hidden_dim"}  # fmt: skip
@@ -70,13 +75,21 @@ def _tokenizer(kind):
         result = Tokenizer(models.BPE(vocab, [], unk_token="[UNK]"))
         result.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         result.decoder = decoders.ByteLevel()
-    result.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )  # fmt: skip
+    single, pair = "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1"
+    if kind in ("bpe, start", "bpe, left"):
+        single, pair = "[CLS] $A", "[CLS] $A [CLS]:1 $B:1"
+    if kind != "bpe, bare":
+        result.post_processor = processors.TemplateProcessing(
+            single=single, pair=pair, special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+    names = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    if kind != "bpe, start":  # Llama's tokenizer has no padding token
+        names["pad_token"] = "[PAD]"
+    if "," in kind:
+        names |= {"bos_token": "[CLS]", "eos_token": "[SEP]"}
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=result, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
-        sep_token="[SEP]", mask_token="[MASK]", model_max_length=128,
+        tokenizer_object=result, mask_token="[MASK]", model_max_length=128,
+        padding_side="left" if kind == "bpe, left" else "right", **names,
     )  # fmt: skip
 
 
@@ -103,9 +116,10 @@ def no_log_file():
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
-    """tiny_model(family) -> folder of a random 3-layer, 32-wide encoder; made once, read only.
+    """tiny_model(family) -> folder of a random 3-layer, 32-wide model; made once, read only.
 
-    Families: bert, roberta, deberta, electra, modernbert, mpnet, distilbert, albert.
+    Encoders: bert, roberta, deberta, electra, modernbert, mpnet, distilbert, albert. Decoders:
+    llama (no padding token), qwen2 and gpt2 (no special tokens added), gemma (padding on the left).
     """
     root = tmp_path_factory.mktemp("tiny-models")
 
@@ -126,7 +140,7 @@ def write_competition(tmp_path, write_competition_at):
 def write_competition_at(tiny_model):
     """write_competition_at(root, kind, n, n_test) -> Paths of a competition "toy" below root.
 
-    Kinds: binary, multiclass, regression, multilabel, multi-target, ordinal, pair. The label
+    Kinds: binary, multiclass, regression, multilabel, multi-target, ordinal, pair, qa. The label
     follows from the words, so a model that trains can learn it; cfg.toml holds a tiny
     encoder and settings that take a second.
     """
@@ -137,10 +151,13 @@ def write_competition_at(tiny_model):
         paths = Paths("toy", root)
         paths.input.mkdir(parents=True)
         frame = pd.DataFrame([_row(kind, rng, i) for i in range(n + n_test)])
-        targets = [name for name in frame if name not in ("id", "text", "left", "right")]
+        shared = ("id", "text", "left", "right", "title", "context", "question")
+        targets = [name for name in frame if name not in shared]
         train, test = frame.iloc[:n], frame.iloc[n:].drop(columns=targets)
         asked = {"binary": "0", "pair": "0", "ordinal": "1", "multiclass": "low"}.get(kind, "0.5")
         sample = test[["id"]].assign(**dict.fromkeys(targets, asked))
+        if kind == "qa":
+            sample = test[["id"]].assign(PredictionString="")
         for name, table in (("train", train), ("test", test), ("sample_submission", sample)):
             table.to_csv(paths.input / f"{name}.csv", index=False)
         lines = {
@@ -179,6 +196,17 @@ def _row(kind, rng, number):
             "right": f"a {other} day and night {number}",
             "target": same,
         }
+    if kind == "qa":
+        before, behind = (
+            rng.choices(["the", "fire", "a", "b"], k=rng.randint(1, 12)) for _ in "12"
+        )
+        answer = f"{rng.choice(['red', 'blue'])} {rng.randint(0, 99)}"
+        start = len(" ".join(before)) + len(" good ")
+        return {
+            "id": row["id"], "title": f"t{number // 5}", "question": f"what is good {number % 7}",
+            "context": f"{' '.join(before)} good {answer}, {' '.join(behind)}.",
+            "answer_text": answer, "answer_start": start,
+        }  # fmt: skip
     if kind == "ordinal":
         return row | {"target": rng.choice([3, 4]) if positive else rng.choice([1, 2])}
     target = {

@@ -19,6 +19,7 @@ CASES = {
     "ordinal-classes": ({"ordinal": "classes"}, "qwk", {"confusion"}),
     "ordinal-corn": ({"ordinal": "ordinal"}, "qwk", {"confusion"}),
     "pair": ({"pair_swap": "train+test"}, "f1", {"confusion"}),
+    "qa": ({"doc_stride": 4}, "answer_f1", {"score_by_answer"}),
     "windows": ({"windows": 3, "max_len": 8, "window_stride": 2}, "f1", {"confusion"}),
 }  # fmt: skip
 
@@ -89,5 +90,9 @@ def test_from_folds_to_submission(write_competition, tmp_path, case):
     names = list(sample.columns[1:])
     assert list(scores["target_scores"]) == names
     columns = {f"score/{name}" for name in names}
-    assert columns <= set(pd.read_csv(paths.fold("base", 1, 0) / "history.csv"))
+    history = pd.read_csv(paths.fold("base", 1, 0) / "history.csv")
+    assert columns <= set(history)
     assert columns <= set(pd.read_csv(paths.output / "compare.csv"))
+    losses = history[[f"valid_loss/{name}" for name in names]]
+    assert losses.mean(axis=1).to_numpy() == pytest.approx(history["valid_loss"].to_numpy())
+    assert (losses.nunique(axis=1) > 1).all()

@@ -34,10 +34,11 @@ def test_every_setting_named_in_the_readme_exists():
         "comp", "exp", "fold", "seed", "from", "exps", "name", "method", "base", "help", "markdown",
         "arms", "file", "state", "weights", "check", "image", "python", "hidden-rows",
         "weights-dtype", "dry-run", "msg", "way", "wait", "again", "overwrite", "poll-seconds",
-        "public-rows", "environment", "table", "versions", "minutes",
+        "public-rows", "environment", "table", "versions", "minutes", "from-scratch", "vocab",
+        "teacher",
     }  # fmt: skip
     text = README.replace("--no-", "--")
-    assert set(re.findall(r"--([a-z][a-z-]+)", text)) - known == set()
+    assert set(re.findall(r"--([a-z][a-z0-9-]+)", text)) - known == set()
 
 
 def test_every_picture_and_link_is_there():

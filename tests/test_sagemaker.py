@@ -10,6 +10,7 @@ import pytest
 
 from oofline import cli, sagemaker
 from oofline.errors import ConfigError
+from oofline.models.kept import kept_files
 from oofline.sagemaker import train_options
 from oofline.storage import Paths, read_json
 
@@ -55,6 +56,13 @@ def test_a_job_delivers_models_results_and_a_score(container, tmp_path, capsys):
     }
     cfg = read_json(models.experiment("awp") / "cfg.json")
     assert (cfg["lr"], cfg["awp_last_epochs"]) == (2e-3, 1)
+
+
+def test_the_backbone_below_adapters_is_delivered(container, tmp_path):
+    environ, _ = container()
+    assert sagemaker.run(["--exp", "lora", "--lora_r", "4"], environ) == 0
+    fold = Paths("competition", tmp_path / "model").fold("lora", 42, 1)
+    assert {path.name for path in kept_files(fold)} == {"model.safetensors", "config.json"}
 
 
 def test_what_was_delivered_predicts(container, tmp_path, write_competition_at):

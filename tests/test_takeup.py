@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from oofline import cli
 from oofline.crossval import is_done, train_units
 from oofline.errors import ConfigError, DataError, OoflineError, Stopped
+from oofline.models.kept import backbone_of, kept_files
 from oofline.storage import Paths, read_json, write_json
 from oofline.takeup import take_up
 from oofline.training import guard as guard_module
@@ -59,6 +60,23 @@ def test_the_next_version_goes_on_bit_identically(versions, load_settings, capsy
             pd.testing.assert_frame_equal(
                 *(pd.read_parquet(folder / name) for folder in (one, two)), check_exact=True
             )
+
+
+def test_the_backbone_below_adapters_comes_along(write_competition_at, load_settings, tmp_path):
+    first = write_competition_at(tmp_path / "first", n=48, epochs=1, lora_r=4)
+    assert train_units(load_settings(first), first, [0], [42]) == 1
+    second = Paths("toy", tmp_path / "second")
+    shutil.copytree(first.input, second.input)
+    cfg = load_settings(second)
+    assert take_up(cfg, second, str(first.root)) == 1
+    fold = second.fold("base", 42, 0)
+    (kept,) = {path.parent for path in kept_files(fold)}
+    assert kept.parent == second.output / "backbones"
+    assert backbone_of(fold, "/not/there") == kept  # which checks its hash
+    before = contents(kept)
+    assert take_up(cfg, second, str(first.root)) == 0
+    assert train_units(cfg, second, [1], [42]) == 1
+    assert contents(kept) == before  # every fold adds to the same copy
 
 
 def test_what_is_here_already_stays(versions):

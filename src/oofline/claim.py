@@ -6,7 +6,6 @@ changed would be averaged with one trained after, or resumed on rows that it sho
 """
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from oofline.data.reading import find_table
 from oofline.data.words import splitter_of
 from oofline.errors import ConfigError, DataError
 from oofline.models.hub import model_folder
-from oofline.storage import Paths, read_json, sha256_of, write_json
+from oofline.models.kept import model_digest
+from oofline.storage import PSEUDO_LABELS, Paths, read_json, sha256_of, write_json
 
 
 def check_settings(cfg: CFG, paths: Paths) -> bool:
@@ -60,18 +60,13 @@ def inputs_of(cfg: CFG, paths: Paths, competition: Competition) -> dict[str, str
         "test file": sha256_of(find_table(paths.input, "test")),
         "folds.csv": sha256_of(paths.folds),
     }
-    if cfg.kind == "transformer":
-        return inputs | {"encoder": _encoder_hash(cfg.model)}
-    mecab = splitter_of(cfg, competition.train_texts) == "mecab"
-    return inputs | {"dictionary": dictionary_version(cfg.word_dictionary) if mecab else ""}
-
-
-def _encoder_hash(model: str) -> str:
-    digest = hashlib.sha256()
-    folder = model_folder(model)
-    for file in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
-        digest.update(sha256_of(file).encode())
-    return digest.hexdigest()
+    if cfg.kind != "transformer":
+        mecab = splitter_of(cfg, competition.train_texts) == "mecab"
+        return inputs | {"dictionary": dictionary_version(cfg.word_dictionary) if mecab else ""}
+    inputs["encoder"] = model_digest(model_folder(cfg.model))
+    if cfg.pseudo:
+        inputs["pseudo-labels"] = sha256_of(paths.pseudo(cfg.pseudo) / PSEUDO_LABELS)
+    return inputs
 
 
 def claim_experiment(cfg: CFG, paths: Paths, inputs: dict[str, str]) -> None:

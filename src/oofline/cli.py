@@ -26,12 +26,14 @@ from oofline.verbs import (
     Metrics,
     Oof,
     Predict,
+    Pseudo,
     Submission,
     verbs,
 )  # fmt: skip
 
 _MODULES = {
     "demo": "oofline.demo.run", "ablation": "oofline.ablation.run", "lr-find": "oofline.lr_find",
+    "pretrain": "oofline.pretraining.run", "pseudo": "oofline.pseudo_labels",
     "kernel": "oofline.kaggle.build", "kernel-rehearse": "oofline.kaggle.rehearsal.run",
     "predict": "oofline.inference.run",
     "kernel-push": "oofline.kaggle.push", "submit": "oofline.kaggle.submit",
@@ -101,9 +103,9 @@ def _starting_point(kind: type, argv: Sequence[str], paths: Paths) -> str:
     What looks at results reads the competition as the experiment did when it was trained.
     """
     given = _option(argv, "from")
-    if kind not in (Oof, Submission, Compare, Ensemble) and (given or kind is not LrFind):
+    if kind not in (Oof, Submission, Compare, Ensemble, Pseudo) and (given or kind is not LrFind):
         return given
-    first = _option(argv, "exps").split(",")[0]
+    first = (_option(argv, "exps") or _option(argv, "teacher")).split(",")[0]
     name = first or _option(argv, "base") or _option(argv, "exp") or load_cfg(paths).exp
     if kind is Compare and not (paths.experiment(name) / "cfg.json").exists():
         name = next((p.parent.name for p in sorted(paths.output.glob("*/cfg.json"))), name)

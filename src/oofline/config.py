@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from oofline.baseline_settings import BaselineSettings
-from oofline.limits import check_conflicts, check_ranges
+from oofline.conflicts import check_conflicts
+from oofline.limits import check_ranges
+from oofline.stage_settings import StageSettings
 
 
 @dataclass(frozen=True)
-class CFG(BaselineSettings):
+class CFG(BaselineSettings, StageSettings):
     """Settings of one experiment: defaults < cfg.toml < --from EXP < command line."""
 
     # ---- what is trained
@@ -31,9 +33,9 @@ class CFG(BaselineSettings):
     id_col: str = ""
     """Id column; "" takes the first column of sample_submission."""
     text_col: str = ""
-    """Text column; "" finds it by content."""
+    """Text column (question answering: of the contexts); "" finds it by content."""
     pair_col: str = ""
-    """Second text column of a sentence pair; "" finds it by content, "none" has no pairs."""
+    """Second text of a pair, or the question; "" finds it by content, "none" = there is none."""
     text_template: str = ""
     """Joins columns into the text, as in "{keyword} {location} {text}"; "" uses text_col alone."""
     target_col: str = ""
@@ -73,14 +75,18 @@ class CFG(BaselineSettings):
     """Most windows of max_len that a longer text is read in, their vectors averaged; 1 = off."""
     window_stride: int = 64
     """Tokens that neighbouring windows share."""
+    doc_stride: int = 64
+    """Question answering: context tokens that neighbouring windows share, half of them at most."""
     pair_swap: Literal["off", "train", "train+test"] = "off"
     """Symmetric pairs: draw the order anew each epoch, and average both orders in prediction."""
 
     # ---- model
     model: str = "microsoft/deberta-v3-small"
-    """Encoder: a hub name or a local folder with config.json, weights and tokenizer."""
-    pooling: Literal["cls", "mean", "max", "attention", "weighted-layer", "last-k", "gem"] = "mean"
-    """From token states to one vector."""
+    """Encoder or decoder: a hub name or a local folder with config.json, weights and tokenizer."""
+    pooling: Literal[
+        "cls", "mean", "max", "last", "attention", "weighted-layer", "last-k", "gem"
+    ] = "mean"  # fmt: skip
+    """From token states to one vector; "last" = the last token, for decoders."""
     pooling_layers: int = 4
     """How many last layers "weighted-layer" and "last-k" read."""
     dropout: float | None = None
@@ -91,6 +97,18 @@ class CFG(BaselineSettings):
     """Dropout on the pooled vector; 0 = off."""
     gradient_checkpointing: bool = False
     """Recompute activations in backward: less memory, more time."""
+
+    # ---- LoRA: the backbone stays as it is, small additions to it are trained
+    lora_r: int = 0
+    """LoRA (Hu 2021): rank of the additions to each matrix (4 to 64, lr 1e-4 to 5e-4); 0 = off."""
+    lora_alpha: float = 16.0
+    """LoRA: the additions are multiplied by lora_alpha / lora_r."""
+    lora_dropout: float = 0.0
+    """LoRA: dropout on what the additions read; 0 = off."""
+    lora_targets: str = ""
+    """LoRA: names of linear layers, as in "q_proj, v_proj"; "" = all within the layers."""
+    lora_4bit: bool = False
+    """LoRA: keep the frozen backbone in 4 bits (NF4); needs a CUDA GPU and bitsandbytes."""
 
     # ---- loss
     loss: Literal["auto", "cross_entropy", "bce", "mse", "huber", "rmse", "corn"] = "auto"
@@ -116,7 +134,7 @@ class CFG(BaselineSettings):
     accumulation: int = 1
     """Forward passes per optimizer step; 1 = off."""
     lr: float = 2e-5
-    """Peak learning rate of the top layer (1e-5 to 5e-5 for most encoders)."""
+    """Peak learning rate of the top layer (1e-5 to 5e-5 for most models)."""
     body_lr: float | None = None
     """Learning rate of the backbone; None = lr, 0 leaves the backbone bit-identical."""
     head_lr: float | None = None

@@ -5,13 +5,13 @@ from typing import Any
 import pandas as pd
 
 from oofline.config import CFG
-from oofline.crossval import prepare
 from oofline.errors import ConfigError
 from oofline.progress import say
 from oofline.report.lr_finder import range_picture
 from oofline.storage import Paths, write_text
 from oofline.training.lr_finder import Suggestion, range_test, suggest
 from oofline.training.material import Material
+from oofline.training.preparation import prepare
 
 
 def run_lr_find(options: Any, paths: Paths) -> None:

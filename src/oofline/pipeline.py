@@ -124,10 +124,13 @@ def score_line(name: str, scores: dict[str, Any]) -> str:
 
 
 def _say_targets(scores: dict[str, Any]) -> None:
-    """The scores of several targets, in one line."""
+    """The scores of several targets, or by further metrics, in one line."""
     if by_target := scores.get("target_scores"):
         parts = (f"{name} {_figure(value)}" for name, value in by_target.items())
         say(f"by target: {', '.join(parts)}")
+    if more := scores.get("beside"):
+        parts = (f"{name} {_figure(value)}" for name, value in more.items())
+        say(f"beside it: {', '.join(parts)}")
 
 
 def _figure(value: float | None) -> str:
@@ -168,8 +171,9 @@ def run_submission(options: Any, paths: Paths) -> None:
     """``oofline submission``."""
     competition = read_competition(options.cfg, paths)
     path = make_submission(
-        paths, competition.task, competition.sample, competition.id_col, options.cfg.exp
-    )
+        paths, competition.task, competition.sample, competition.id_col, options.cfg.exp,
+        competition.test_contexts,
+    )  # fmt: skip
     say(f"wrote {path} from {options.cfg.exp}, checked against sample_submission; upload that file")
 
 

@@ -6,9 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from oofline.blocks import Block, column_names, from_columns, to_columns
 from oofline.tasks import KINDS, ORDINAL_LINKS, Asks, Kind, Link, OrdinalForm, Truth
 
-__all__ = ["Asks", "FoldResult", "Kind", "Task", "prediction_array", "prediction_frame"]
+__all__ = [
+    "Answer", "Asks", "FoldResult", "Kind", "Task", "prediction_array", "prediction_columns",
+    "prediction_frame",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Task:
         ordinal: form of the head of an ordinal task. In every form its one prediction is the
             expected position on the scale, 0 for the lowest label: so the forms can be blended,
             and one set of cut points turns each into labels.
+        longest: most characters of an answer (qa): those of the longest one in train.
     """
 
     kind: Kind
@@ -35,10 +40,11 @@ class Task:
     metric: str
     asks: Asks
     ordinal: OrdinalForm = "regression"
+    longest: int = 0
 
     @property
     def truth(self) -> Truth:
-        """What y is: "class", "labels" or "values"."""
+        """What y is: "class", "labels", "values" or "answer"."""
         return KINDS[self.kind].truth
 
     @property
@@ -55,7 +61,7 @@ class Task:
     @property
     def several(self) -> bool:
         """Whether each prediction column belongs to a target of its own."""
-        return self.truth != "class" and self.n_outputs > 1
+        return self.truth in ("labels", "values") and self.n_outputs > 1
 
     def one(self, target: int) -> "Task":
         """The same task for the target with this index alone (where there are several)."""
@@ -69,6 +75,26 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What y holds for a row of a qa task.
+
+    Attributes:
+        context: the text in which the answer is found.
+        text: the answer, letter by letter as it stands there.
+        start: position of its first character in ``context``, from 0.
+    """
+
+    context: str
+    text: str
+    start: int
+
+    @property
+    def end(self) -> int:
+        """Position behind its last character."""
+        return self.start + len(self.text)
+
+
+@dataclass(frozen=True)
 class FoldResult:
     """One trained fold: predictions joined by id, and its scores.
 
@@ -76,12 +102,12 @@ class FoldResult:
         fold: fold index, from 0.
         seed: training seed.
         valid_ids: (n_v,) str, the fold's validation rows.
-        valid_pred: (n_v, T) float64, under the configured checkpoint rule. Probabilities for
-            classes, values in target units for regression.
-        valid_last: (n_v, T) float64, the same by the last weights.
-        valid_best: (n_v, T) float64, the same by the weights with the best validation score.
+        valid_pred: `Block`, (n_v, T) float64 as a rule, under the configured checkpoint rule.
+            Probabilities for classes, values in target units for regression.
+        valid_last: `Block`, the same by the last weights.
+        valid_best: `Block`, the same by the weights with the best validation score.
         test_ids: (n_test,) str.
-        test_pred: (n_test, T) float64, under the configured checkpoint rule.
+        test_pred: `Block`, under the configured checkpoint rule.
         scores: contents of scores.json.
         history: one dict per evaluation (step, epoch, train_loss, valid_loss, score, lr, ...).
     """
@@ -89,17 +115,17 @@ class FoldResult:
     fold: int
     seed: int
     valid_ids: np.ndarray
-    valid_pred: np.ndarray
-    valid_last: np.ndarray
-    valid_best: np.ndarray
+    valid_pred: Block
+    valid_last: Block
+    valid_best: Block
     test_ids: np.ndarray
-    test_pred: np.ndarray
+    test_pred: Block
     scores: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
 
 
 def prediction_frame(
-    task: Task, ids: np.ndarray, seed: int, fold: int, **blocks: np.ndarray
+    task: Task, ids: np.ndarray, seed: int, fold: int, **blocks: Block
 ) -> pd.DataFrame:
     """Lay predictions out as the parquet files hold them.
 
@@ -108,19 +134,24 @@ def prediction_frame(
         ids: (n,) str.
         seed: training seed, a column of the frame.
         fold: fold index, a column of the frame.
-        **blocks: prefix -> (n, T) predictions; columns are named ``<prefix>_<output>``
-            (``pred_target``, ``last_target``, ``best_target``).
+        **blocks: prefix -> predictions; columns are named ``<prefix>_<output>``
+            (``pred_target``, ``last_target``, ``best_target``), of answers ``pred_start`` and
+            ``pred_end`` (lists of probabilities), each with ``_at`` (their characters).
 
     Returns:
         DataFrame with columns ``id, seed, fold, <prefix>_<output>...``, n rows.
     """
     columns: dict[str, Any] = {"id": ids.astype(str), "seed": seed, "fold": fold}
     for prefix, block in blocks.items():
-        for index, name in enumerate(task.outputs):
-            columns[f"{prefix}_{name}"] = block[:, index]
+        columns |= to_columns(prefix, task.outputs, block)
     return pd.DataFrame(columns)
 
 
-def prediction_array(task: Task, frame: pd.DataFrame, prefix: str = "pred") -> np.ndarray:
-    """The (n, T) float64 block with that prefix, in the frame's row order."""
-    return frame[[f"{prefix}_{name}" for name in task.outputs]].to_numpy(dtype=np.float64)
+def prediction_array(task: Task, frame: pd.DataFrame, prefix: str = "pred") -> Block:
+    """The block with that prefix, (n, T) float64 as a rule, in the frame's row order."""
+    return from_columns(prefix, task.outputs, frame)
+
+
+def prediction_columns(task: Task, prefix: str = "pred") -> list[str]:
+    """Names of the columns that hold the block with that prefix."""
+    return column_names(prefix, task.outputs, task.truth == "answer")

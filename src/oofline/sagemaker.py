@@ -22,6 +22,7 @@ from typing import get_type_hints
 from oofline import cli
 from oofline.config import CFG
 from oofline.errors import ConfigError, OoflineError
+from oofline.models.kept import kept_files
 from oofline.progress import say
 from oofline.sources import load_cfg
 from oofline.storage import Paths, copy_file, read_json
@@ -150,8 +151,8 @@ def _deliver(paths: Paths, exp: str, environ: Mapping[str, str]) -> None:
     if models is not None:
         done = [path.parent for path in folder.glob("seed*/fold*/scores.json")]
         files = [*paths.output.glob("folds*"), *folder.glob("*.json"), folder / "oof.parquet"]
-        files += [path for fold in done for path in fold.iterdir()]
-        _copy(files, paths.root, models)
+        files += [path for fold in done for path in (*fold.iterdir(), *kept_files(fold))]
+        _copy(list(dict.fromkeys(files)), paths.root, models)
     if results is not None:
         _copy([*folder.glob("*.json"), *folder.glob("*.parquet")], folder, results)
         _copy([*folder.glob("pictures/*")], folder, results)

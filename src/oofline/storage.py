@@ -14,6 +14,9 @@ from typing import Any
 
 from oofline.errors import DataError, OoflineError
 
+PSEUDO_LABELS = "labels.parquet"
+"""In a folder of pseudo-labels: ``id, fold, pred_<output>``."""
+
 
 @dataclass(frozen=True)
 class Paths:
@@ -59,6 +62,14 @@ class Paths:
     def ensemble(self, name: str) -> Path:
         """Folder of one ensemble."""
         return self.output / "ensembles" / name
+
+    def pretrained(self, name: str) -> Path:
+        """Folder of a model that was pretrained on the competition's texts."""
+        return self.output / "pretrained" / name
+
+    def pseudo(self, name: str) -> Path:
+        """Folder of pseudo-labels."""
+        return self.output / "pseudo" / name
 
     def fold(self, exp: str, seed: int, fold: int) -> Path:
         """Folder of one trained fold."""

@@ -11,6 +11,7 @@ from oofline.claim import check_settings
 from oofline.config import CFG
 from oofline.data.reading import find_table
 from oofline.errors import ConfigError, DataError
+from oofline.models.kept import kept_files
 from oofline.progress import bar, say
 from oofline.storage import Paths, copy_file, read_json, sha256_of
 
@@ -97,7 +98,14 @@ def copy_folds(theirs: Paths, paths: Paths) -> None:
 
 
 def _copy_fold(source: Path, target: Path) -> None:
-    """Copy a fold's files, those that make it count last; locks and temporaries stay."""
+    """Copy a fold's files, those that make it count last; locks and temporaries stay.
+
+    The backbone below its adapters, if it has some, goes along unless it is there already.
+    """
+    for file in kept_files(source):
+        kept = target.parents[2] / file.relative_to(source.parents[2])
+        if not kept.is_file():
+            copy_file(file, kept)
     files = [f for f in source.iterdir() if f.is_file() and not f.name.startswith(".")]
     for file in sorted(files, key=lambda file: file.name in _MARKS):
         copy_file(file, target / file.name)

@@ -6,10 +6,12 @@ What the rest of the code does for a kind it reads here, so that another kind is
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["binary", "multiclass", "multilabel", "regression", "multi-target", "ordinal"]
-Asks = Literal["label", "probability", "value"]
-Truth = Literal["class", "labels", "values"]
-Link = Literal["sigmoid", "softmax", "identity", "expected", "corn"]
+Kind = Literal[
+    "binary", "multiclass", "multilabel", "regression", "multi-target", "ordinal", "qa",
+]  # fmt: skip
+Asks = Literal["label", "probability", "value", "answer"]
+Truth = Literal["class", "labels", "values", "answer"]
+Link = Literal["sigmoid", "softmax", "identity", "expected", "corn", "span"]
 OrdinalForm = Literal["regression", "classes", "ordinal"]
 
 LOSSES: dict[Link, tuple[str, ...]] = {
@@ -18,12 +20,14 @@ LOSSES: dict[Link, tuple[str, ...]] = {
     "identity": ("mse", "huber", "rmse"),
     "expected": ("cross_entropy",),
     "corn": ("corn",),
+    "span": ("cross_entropy",),
 }
 """Losses that fit what the logits mean; the first is the default.
 
 Links: "sigmoid" is a probability per logit, "softmax" one per class, "identity" a (standardised)
 value, "expected" the mean position on the scale under a softmax over its steps, "corn" the same
-under conditional probabilities of going one step further.
+under conditional probabilities of going one step further, "span" a start and an end under a softmax
+over the tokens of a context each.
 """
 ORDINAL_LINKS: dict[OrdinalForm, Link] = {
     "regression": "identity",
@@ -40,11 +44,13 @@ class TaskKind:
     Attributes:
         recognised: how it is told from the files, for the README.
         truth: what y is: "class" (n,) int64 index, "labels" (n, T) int64 of 0 and 1, "values"
-            (n, T) float64.
+            (n, T) float64, "answer" (n,) `oofline.results.Answer` objects.
         link: how logits become predictions (see `LOSSES`).
         folds: fold scheme by default.
         grouped_folds: the same with groups.
         metrics: what the submission asks for -> metric by default.
+        outputs: names of the prediction columns; empty: the targets, or the classes.
+        beside: further metrics that scores show.
     """
 
     recognised: str
@@ -53,6 +59,8 @@ class TaskKind:
     folds: str
     grouped_folds: str
     metrics: dict[Asks, str]
+    outputs: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
 KINDS: dict[Kind, TaskKind] = {
@@ -82,6 +90,11 @@ KINDS: dict[Kind, TaskKind] = {
     "ordinal": TaskKind(
         'whole numbers with `metric = "qwk"`, or `task = "ordinal"`',
         "class", "identity", "stratified", "stratified-group", {"label": "qwk"},
+    ),
+    "qa": TaskKind(
+        "a text column of train whose answers stand word for word in a column of train and test",
+        "answer", "span", "kfold", "group", {"answer": "answer_f1"}, ("start", "end"),
+        ("exact_match",),
     ),
 }  # fmt: skip
 """Every kind of target. A sentence pair is a kind of input and goes with each of them."""

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from oofline.ablation import units
+from oofline.ablation.contrast import decided
 from oofline.ablation.units import at_chance, chance_score, read_runs, train_apart
+from oofline.blocks import blank
 from oofline.errors import ConfigError, DataError, OoflineError, Stopped
+from oofline.results import Answer, Task
 from oofline.scoring.decisions import cross_fitted_decision
 from oofline.storage import read_json
 from oofline.training.guard import Guard
@@ -160,3 +163,14 @@ def test_a_model_that_learnt_nothing_is_at_chance(task):
                      np.full((100, 1), train.mean()))  # fmt: skip
     undefined = np.zeros(50, dtype=np.int64)  # ROC AUC with one class says nothing
     assert not at_chance(task("binary", "roc_auc"), train, undefined, np.full((50, 1), 0.5))
+
+
+def test_chance_of_answers_is_the_whole_context():
+    y = np.array([Answer("red and blue", "red", 0), Answer("one two", "two", 4)], dtype=object)
+    task = Task("qa", ("y",), (), ("start", "end"), "answer_f1", "answer", longest=9)
+    chance = chance_score(task, y, y)
+    assert chance == pytest.approx((2 / 4 + 2 / 3) / 2)
+    assert at_chance(task, y, y, np.array(["blue", "one"], dtype=object))
+    assert not at_chance(task, y, y, np.array(["red", "two"], dtype=object))
+    seed = decided(task, y, blank(2, 2, sparse=True), np.array([True, False]), np.zeros(2, int))
+    assert seed.tolist() == ["", 0]

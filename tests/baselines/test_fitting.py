@@ -5,7 +5,7 @@ from oofline.baselines.boosting import Boosted
 from oofline.baselines.fitting import (
     fit_baseline,
     importance_frame,
-    refuse_values,
+    refuse_targets,
     stages,
 )
 from oofline.baselines.problems import problems_of
@@ -60,9 +60,9 @@ def test_every_task_is_learnt(fitted, kind, toy):
 def test_what_is_for_classes_is_refused_on_a_scale_of_values(setting, settings, message):
     cfg, _, competition, _ = setting("ordinal", **settings)
     with pytest.raises(ConfigError, match=message):
-        refuse_values(cfg, competition.task, competition.y)
+        refuse_targets(cfg, competition.task, competition.y)
     cfg, _, competition, _ = setting("ordinal", ordinal="classes", **settings)
-    refuse_values(cfg, competition.task, competition.y)
+    refuse_targets(cfg, competition.task, competition.y)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -94,7 +94,7 @@ def test_several_values_are_fitted_one_by_one(fitted):
 def test_logistic_regression_refuses_values(setting):
     cfg, _, competition, _ = setting("regression", kind="logistic")
     with pytest.raises(ConfigError, match='kind = "logistic" is for classes and regression has'):
-        refuse_values(cfg, competition.task, competition.y)
+        refuse_targets(cfg, competition.task, competition.y)
 
 
 @pytest.mark.parametrize(("settings", "choices"), [

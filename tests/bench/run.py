@@ -98,11 +98,11 @@ def train_all_rows(cfg, paths, train, watched):
     """
     import numpy as np
 
-    from oofline.crossval import prepare
     from oofline.data.folds import Folds
     from oofline.training.fold import train_fold
     from oofline.training.guard import Guard
     from oofline.training.material import Material
+    from oofline.training.preparation import prepare
     from oofline.training.trainer import Trainer
 
     class AllRows(Folds):
@@ -127,12 +127,12 @@ def run_floor(options, root, clock):
     """Forward, backward, step on the batches that our loop would take, already on the device."""
     import numpy as np
 
-    from oofline.crossval import prepare
     from oofline.data.batches import collate, shuffled_batches
     from oofline.models.losses import build_loss
     from oofline.models.text_model import build_model
     from oofline.training.optim import build_optimizer
     from oofline.training.precision import choose_precision
+    from oofline.training.preparation import prepare
     from oofline.training.speed import keep_freed_memory
 
     cfg, paths, _ = settings(options, root)

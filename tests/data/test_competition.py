@@ -44,11 +44,14 @@ def test_sentiment_ja(read_real: Read) -> None:
     assert 'column "text"' in found.text_description
 
 
-def test_questions_are_for_a_later_version(read_real: Read) -> None:
-    with pytest.raises(ConfigError, match="not supported yet") as caught:
-        read_real("squad")
-    words = ["extractive question answering", "PredictionString", "answer_text"]
-    assert all(word in str(caught.value) for word in words)
+def test_squad(read_real: Read) -> None:
+    found = read_real("squad")
+    assert (found.task.kind, found.task.metric, found.task.asks) == ("qa", "answer_f1", "answer")
+    assert found.group_col == "title"
+    assert found.task.longest == 160
+    assert found.y[0].text == "Denver Broncos"
+    assert all(a.context.startswith(a.text, a.start) for a in found.y)
+    assert found.train_pairs[0].question.startswith("Which NFL team represented the AFC")
 
 
 def test_a_real_competition_with_six_targets(read_real: Read) -> None:
@@ -68,7 +71,7 @@ def test_a_real_competition_of_pairs(read_real: Read) -> None:
     assert first.startswith("Amrozi accused")
     assert second.startswith("Referring to him")
     assert found.train_texts[0] == f"{first} || {second}"
-    assert any('sentence pair, column "sentence1"' in note for note in found.notes)
+    assert any('sentence pair, columns "sentence1" and "sentence2"' in note for note in found.notes)
 
 
 def test_a_sentence_pair_can_be_joined(read_real: Read) -> None:

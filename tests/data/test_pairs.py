@@ -66,6 +66,18 @@ def test_pairs_are_encoded_as_the_tokenizer_does(tmp_path, tiny_model, family):
         assert batch.attention_mask[row].sum() == n
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_the_texts_of_a_pair_stay_apart_in_a_decoder(tmp_path, tiny_model, family):
+    """Llama's tokenizer repeats the start token between them; Qwen's puts nothing there."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model(family))
+    tokens = tokenize(Paths("c", tmp_path), PAIRS, tokenizer, Cutting(64), "train")
+    between = "\n" if family == "qwen2" else ""
+    for row, (left, right) in enumerate(PAIRS):
+        assert tokens[row].tolist() == tokenizer(left, between + right)["input_ids"]
+        assert tokens.first[row] == len(tokenizer(left)["input_ids"])
+    assert tokenizer("\n")["input_ids"][-1] not in tokenizer("a good day")["input_ids"]
+
+
 def test_the_longer_text_of_a_pair_is_cut_first(tmp_path, tiny_model):
     tokenizer = AutoTokenizer.from_pretrained(tiny_model("bert"))
     long = [("the a " * 20, "good bad"), ("fire", "good " * 30)]

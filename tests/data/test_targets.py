@@ -139,12 +139,6 @@ def test_refused(
         read(**settings)
 
 
-def test_questions_are_for_a_later_version(read: Read, write: Write) -> None:
-    write()
-    with pytest.raises(ConfigError, match='task = "qa" is not supported yet'):
-        read(task="qa")
-
-
 @pytest.mark.parametrize("task", ["multilabel", "multi-target"])
 def test_several_targets_need_several_columns(read: Read, write: Write, task: str) -> None:
     write()
@@ -297,9 +291,3 @@ def test_a_target_col_that_cannot_be(read: Read, write: Write, name: str, messag
     write()
     with pytest.raises(ConfigError, match=message):
         read(target_col=name)
-
-
-def test_question_answering_is_not_taken_for_a_renamed_target(read: Read, write: Write) -> None:
-    write(sample={"id": IDS, "PredictionString": ["x"] * 3})
-    with pytest.raises(ConfigError, match="extractive question answering"):
-        read()

@@ -80,3 +80,13 @@ def test_special_tokens_of_each_family(tiny_model, family):
 def test_empty_texts_alone_do_not_break(tmp_path, tokenizer):
     tokens = tokenize(Paths("c", tmp_path), ["", ""], tokenizer, Cutting(8), "test")
     assert np.array_equal(tokens[1], [2, 3])
+
+
+@pytest.mark.parametrize(("family", "ids"), [("llama", [2]), ("qwen2", [3]), ("gemma", [2])])
+def test_an_empty_text_of_a_decoder_is_one_token(tmp_path, tiny_model, family, ids):
+    """Qwen's tokenizer adds no special tokens: the end of text stands for nothing."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model(family))
+    tokens = tokenize(Paths("c", tmp_path), ["", "", "ab"], tokenizer, Cutting(8), "train")
+    assert [tokens[row].tolist() for row in (0, 1)] == [ids, ids]
+    assert tokens[2].tolist() == tokenizer("ab")["input_ids"]
+    assert tokens.lengths.tolist()[:2] == tokens.n_tokens.tolist()[:2] == [1, 1]

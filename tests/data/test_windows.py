@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 from oofline.data.batches import collate, padding_waste, sorted_batches, split_by_inputs
 from oofline.data.tokens import Cutting, tokenize
 from oofline.data.windows import cut_windows
+from oofline.models.backbone import load_tokenizer
 from oofline.storage import Paths
 
 
@@ -76,3 +77,16 @@ def test_padding_counts_windows(tokens):
     kept = tokens.lengths[[2, 3]].sum()
     waste = padding_waste(tokens.lengths[[2, 3]], [np.arange(2)], 8)
     assert waste == pytest.approx(1 - kept / computed)
+
+
+def test_windows_as_rows_hold_every_token_once(tmp_path, tiny_model):
+    tokenizer = load_tokenizer(str(tiny_model("bert")))
+    texts = ["good", "the bad fire a b c " * 5, "fire"]
+    tokens = tokenize(Paths("c", tmp_path), texts, tokenizer, Cutting(8, windows=100), "train")
+    rows, owner = tokens.as_windows()
+    assert owner.tolist() == [0] + [1] * 5 + [2]
+    assert rows.lengths.max() == 8
+    bare = [i for i in rows[2] if i not in (tokenizer.cls_token_id, tokenizer.sep_token_id)]
+    assert bare == tokenizer(texts[1], add_special_tokens=False)["input_ids"][6:12]
+    joined = np.concatenate([rows[i] for i in range(len(rows)) if owner[i] == 1])
+    assert joined.tolist() == tokens[1].tolist()

@@ -10,7 +10,7 @@ from oofline.config import CFG
 from oofline.errors import ConfigError, DataError
 from oofline.kaggle import build, bundle, half
 from oofline.kaggle.manifest import check_tree
-from oofline.storage import read_json, sha256_of
+from oofline.storage import read_json, sha256_of, write_json
 
 
 def test_infer_with_half_weights(trained, kernel_options, capsys):
@@ -76,6 +76,26 @@ def test_japanese_words_need_their_dictionary(tmp_path, write_competition, load_
     assert bundle.dictionary_to_train_with(load_settings(paths), paths) == set()
 
 
+def test_the_backbone_below_adapters_goes_along_as_it_is(
+    trained, kernel_options, tiny_model, capsys
+):
+    paths, cfg = trained("binary", model=str(tiny_model("llama")), pooling="last", lora_r=4)
+    build.run_kernel(kernel_options(cfg, weights_dtype="fp16"), paths)
+    kernel = paths.output / "kernel" / "weights"
+    (kept,) = (kernel / "output" / "toy" / "backbones").iterdir()
+    for name in ("model.safetensors", "config.json"):
+        assert sha256_of(kept / name) == sha256_of(tiny_model("llama") / name)
+    folds = sorted((kernel / "output" / "toy" / "base" / "seed42").iterdir())
+    assert len(folds) == 2
+    for fold in folds:
+        assert (fold / "adapter.json").is_file()
+        assert (fold / "model.safetensors").stat().st_size < 0.5 * (
+            kept / "model.safetensors"
+        ).stat().st_size
+    assert check_tree(paths.output / "kernel")["rounding"]["rows"] == 40
+    assert "fp16 weights: OOF" in capsys.readouterr().out
+
+
 def test_a_secret_stops_it_before_anything_is_written(trained, kernel_options, monkeypatch):
     paths, cfg = trained("binary")
     monkeypatch.setenv("HF_TOKEN", "a-token-that-is-long-enough")
@@ -103,3 +123,12 @@ def test_train_needs_folds_and_whole_weights(write_competition, load_settings, k
     paths.folds.write_text("id,fold\n")
     with pytest.raises(ConfigError, match="weights_dtype is for MODE=infer"):
         build.run_kernel(kernel_options(cfg, mode="train", weights_dtype="fp16"), paths)
+
+
+def test_a_students_labels_go_along(write_competition, load_settings):
+    paths = write_competition("binary", 30, 7)
+    write_json(paths.pseudo("soft") / "pseudo.json", {})
+    cfg = load_settings(paths, pseudo="soft")
+    names = [name for name, _ in bundle.training_files(cfg, paths)]
+    assert "output/toy/pseudo/soft/pseudo.json" in names
+    assert tomllib.loads(bundle.settings_toml(cfg))["pseudo"] == "soft"

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from oofline.errors import ConfigError, DataError
-from oofline.kaggle.submission import make_submission, validate_submission
+from oofline.kaggle.submission import check_submission, make_submission, validate_submission
 from oofline.results import Task, prediction_frame
 from oofline.storage import Paths, read_json, write_json
 
@@ -229,3 +229,11 @@ def test_real_samples(name, task, target, paths):
         "commonlit": lambda: [repr(float(v)) for v in pred[:, 0]],
     }[name]()
     assert found[target].tolist() == expected
+
+
+def test_answers_that_are_all_empty_are_no_submission():
+    task = Task("qa", ("answer",), (), ("start", "end"), "answer_f1", "answer", longest=9)
+    sample = pd.DataFrame({"id": ["a", "b"], "PredictionString": ["", ""]})
+    with pytest.raises(DataError, match="every answer in column PredictionString is empty"):
+        check_submission(sample, sample, "id", task)
+    check_submission(sample.assign(PredictionString=["", "x"]), sample, "id", task)

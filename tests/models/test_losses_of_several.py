@@ -51,6 +51,20 @@ def test_weights_of_targets(make_task, name):
     )
 
 
+@pytest.mark.parametrize("name", ["mse", "rmse", "huber", "bce"])
+def test_losses_by_target(make_task, name):
+    logits = torch.tensor(LOGITS[..., :2])
+    y = LABELS if name == "bce" else VALUES
+    task = make_task("multilabel" if name == "bce" else "multi-target")
+    cfg = CFG(loss=name, target_weights="" if name == "bce" else "b=3")
+    loss, labels = build_loss(cfg, task, y), torch.from_numpy(y)
+    parts = loss.by_target(logits, labels)
+    assert parts.mean().item() == pytest.approx(loss(logits, labels).item())
+    share = 1.0 if name == "bce" else 1.5  # weights are 1 and 3 over their mean
+    alone = build_loss(CFG(loss=name), task.one(1), y[:, [1]])(logits[..., [1]], labels[:, [1]])
+    assert parts[1].item() == pytest.approx(share * alone.item())
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [("c=1", "c is no target .they are a, b"), ("a=0, b=0", "all weights are 0"),

@@ -6,7 +6,7 @@ from oofline.config import CFG
 from oofline.errors import ConfigError
 from oofline.models.pooling import build_pooling
 
-HEADS = ["cls", "mean", "max", "attention", "weighted-layer", "last-k", "gem"]
+HEADS = ["cls", "mean", "max", "last", "attention", "weighted-layer", "last-k", "gem"]
 
 
 @pytest.fixture
@@ -35,6 +35,8 @@ def reference(name, head, layers, length):
     last = rows[-1]
     if name == "cls":
         return last[0]
+    if name == "last":
+        return last[-1]
     if name == "mean":
         return last.mean(0)
     if name == "max":

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from oofline.results import Task, prediction_frame
+from oofline.blocks import from_cells
+from oofline.results import Answer, Task, prediction_frame
 from oofline.scoring.oof import Oof, collect
 from oofline.scoring.summary import write_oof
 from oofline.storage import Paths, write_json
@@ -28,6 +29,8 @@ def make_task() -> Callable[..., Task]:
         if kind == "multilabel":
             names = ("label0", "label1", "label2")
             return Task("multilabel", names, ("0", "1"), names, metric, "probability")
+        if kind == "qa":
+            return Task("qa", ("y",), (), ("start", "end"), metric, "answer", longest=14)
         n_targets = 3 if kind == "multi-target" else n_targets
         targets = tuple(f"target{t}" for t in range(n_targets))
         if kind == "multi-target":
@@ -45,6 +48,8 @@ def sample() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
         kind: str, n: int = 200, seed: int = 0, n_classes: int = 3, n_targets: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng(seed)
+        if kind == "qa":
+            return _answers(rng, n)
         if kind in ("regression", "multi-target"):
             y = rng.normal(size=(n, 3 if kind == "multi-target" else n_targets))
             return y, y + rng.normal(size=y.shape)
@@ -65,6 +70,23 @@ def sample() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
     return draw
 
 
+def _answers(rng: np.random.Generator, n: int) -> tuple[np.ndarray, Any]:
+    """Two words of nine, and probabilities that lean to them."""
+    context = "one two three four five six seven eight nine"
+    first = np.array([context.index(word) for word in context.split()])
+    last = first + [len(word) - 1 for word in context.split()]
+    chosen = rng.integers(0, 8, n)
+    y = np.empty(n, dtype=object)
+    y[:] = [Answer(context, context[first[k] : last[k + 1] + 1], int(first[k])) for k in chosen]
+    logits = rng.normal(size=(2, n, 9))
+    logits[0, np.arange(n), chosen] += 1.5
+    logits[1, np.arange(n), chosen + 1] += 1.5
+    chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    columns = np.stack([np.tile(2 * first, (n, 1)), np.tile(2 * last + 1, (n, 1))])
+    rows = np.tile(np.arange(n)[:, None], (2, 1, 9))
+    return y, from_cells(rows.ravel(), columns.ravel(), chances.ravel(), n)
+
+
 @dataclass
 class Competition:
     """A small competition on disk: ids, folds, targets, and a way to add trained experiments."""
@@ -82,7 +104,7 @@ class Competition:
         """Predictions (n, T) with some noise on the logits or values."""
         truth = self.truth if truth is None else truth
         values = truth + noise * np.random.default_rng(seed).normal(size=truth.shape)
-        if self.task.kind == "regression":
+        if self.task.truth == "values":
             return values
         if self.task.kind == "binary":
             return 1 / (1 + np.exp(-values))
@@ -124,8 +146,8 @@ def competition(tmp_path, make_task) -> Callable[..., Competition]:
     def build(kind: str, metric: str, n: int = 300, n_folds: int = 3) -> Competition:
         rng, task = np.random.default_rng(7), make_task(kind, metric)
         total = n + 40
-        if kind == "regression":
-            y = rng.normal(size=(total, 1))
+        if kind in ("regression", "multi-target"):
+            y = rng.normal(size=(total, task.n_outputs))
             truth = y
         else:
             y = rng.integers(0, 2 if kind == "binary" else 3, total)

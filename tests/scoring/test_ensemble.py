@@ -215,3 +215,17 @@ def test_figures_that_are_not_defined_are_null_in_valid_json(competition, monkey
     rows = (comp.ids, comp.y, comp.fold)
     table = compare_experiments(comp.paths, comp.task, *rows, base="base", n_samples=20)
     assert table.set_index("experiment").loc["blend", ["lo", "hi"]].isna().all()
+
+
+def test_the_page_says_where_weights_are_means_over_targets(trained):
+    comp = trained("multi-target", "mcrmse")
+    pages = {}
+    for method in ("convex", "convex_per_target"):
+        name = method.replace("_", "-")
+        result = build(comp, name=name, method=method)
+        pages[method] = (comp.paths.ensemble(name) / "ensemble.md").read_text()
+        for target, value in result.scores["target_scores"].items():
+            assert f"| {target} | {value:.5f}" in pages[method]
+    means = "Weights of single targets stand above as their means."
+    assert (means in pages["convex"], means in pages["convex_per_target"]) == (False, True)
+    assert "| target | mcrmse | base | awp |" in pages["convex_per_target"]

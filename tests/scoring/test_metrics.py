@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as reference
 
+from oofline.blocks import from_cells
 from oofline.errors import ConfigError, DataError
 from oofline.scoring.class_metrics import EPSILON
 from oofline.scoring.metrics import METRICS, get_metric, hard_labels, metric, score, score_targets
@@ -85,7 +86,12 @@ def test_a_perfect_prediction_beats_a_noisy_one(name, kind, make_task, sample):
         "ordinal": lambda: y[:, None] * 1.0,
         "multiclass": lambda: np.eye(3)[y],
         "multilabel": lambda: y * 1.0,
-    }
+        "qa": lambda: from_cells(
+            np.arange(len(y)).repeat(2),
+            np.array([[2 * answer.start, 2 * answer.end - 1] for answer in y]).ravel(),
+            np.ones(2 * len(y)), len(y),
+        ),
+    }  # fmt: skip
     best = score(make_task(kind, name), y, perfect.get(kind, lambda: y)())
     gain = best - score(make_task(kind, name), y, noisy)
     assert gain > 0 if METRICS[name].greater_is_better else gain < 0

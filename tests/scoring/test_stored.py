@@ -6,7 +6,7 @@ import pytest
 from oofline.errors import DataError
 from oofline.scoring.compare import compare_experiments
 from oofline.scoring.ensemble import build_ensemble
-from oofline.scoring.stored import load_stored, stored_folder, stored_names
+from oofline.scoring.stored import load_stored, members_that_count, stored_folder, stored_names
 from oofline.storage import read_json, write_json
 
 
@@ -110,3 +110,11 @@ def test_other_rows_or_another_metric_are_refused(competition):
     write_json(path, read_json(path) | {"metric": "mae"})
     with pytest.raises(DataError, match="scored by mae, not rmse"):
         load_stored(comp.paths, "awp", comp.task, comp.ids)
+
+
+def test_members_without_weight_do_not_count():
+    blend = {"members": ["a", "b", "c"], "weights": [[0.0, 0.0], [0.0, 1.0], [0.5, 0.5]]}
+    assert {name: w.tolist() for name, w in members_that_count(blend).items()} == {
+        "b": [0.0, 1.0], "c": [0.5, 0.5],
+    }  # fmt: skip
+    assert list(members_that_count({"members": ["a", "b"], "weights": [0.0, 1.0]})) == ["b"]

@@ -10,17 +10,18 @@ import torch
 from transformers import AutoTokenizer
 
 from oofline.config import CFG
+from oofline.data.pairs import Passage
 from oofline.data.tokens import Cutting, tokenize
 from oofline.errors import ConfigError
 from oofline.models.losses import build_loss
 from oofline.models.text_model import build_model, load_model, save_model
-from oofline.results import Task
+from oofline.results import Answer, Task
 from oofline.storage import Paths
 from oofline.techniques import TECHNIQUES, build_techniques
 from oofline.training.alive import check_alive, copies_of, evaluating
 from oofline.training.optim import build_optimizer
 from oofline.training.precision import Precision
-from oofline.training.step import StepMaker, TrainData
+from oofline.training.step import StepMaker, TrainData, training_labels
 from oofline.training.trainer import Trainer
 
 TASKS = {
@@ -33,6 +34,7 @@ TASKS = {
         f"ordinal-{form}": Task("ordinal", ("y",), ("1", "2", "3"), ("y",), "qwk", "label", form)
         for form in ("regression", "classes", "ordinal")
     },
+    "qa": Task("qa", ("y",), (), ("start", "end"), "answer_f1", "answer", longest=9),
 }
 
 
@@ -41,6 +43,9 @@ def targets(task, n):
     rng = np.random.default_rng(1)
     if task.truth == "values":
         return rng.normal(size=(n, task.n_outputs))
+    if task.truth == "answer":
+        answers = [Answer("a good bad a good bad a", "good", 2 + 11 * (i % 2)) for i in range(n)]
+        return np.array(answers, dtype=object)
     if task.truth == "labels":
         return rng.integers(0, 2, (n, task.n_outputs))
     return np.arange(n) % len(task.labels)
@@ -58,11 +63,15 @@ SETTINGS = {
     "ema": {"ema_decay": 0.9},
     "reinit": {"reinit_layers": 1},
     "freeze": {"freeze_layers": 1},
+    "lora": {"lora_r": 4, "lora_alpha": 8.0},
 }
-FAMILIES = ("bert", "roberta", "deberta", "electra", "modernbert")
+FAMILIES = ("bert", "roberta", "deberta", "electra", "modernbert", "llama", "qwen2", "gemma")
 REFUSED_PAIRS = {
     ("awp", "fgm"): "AWP and FGM", ("awp-replace", "fgm"): "AWP and FGM",
     ("fgm", "freeze"): "FGM acts on the embeddings, which freeze_layers",
+    ("fgm", "lora"): "which LoRA freezes", ("mixout", "lora"): "where LoRA leaves them",
+    ("mixconnect", "lora"): "where LoRA leaves them",
+    ("reinit", "lora"): "LoRA would leave them so",
 }  # fmt: skip
 TWO_FORMS = {("awp", "awp-replace"), ("mixout", "mixconnect")}
 PAIRS = [pair for pair in itertools.combinations(SETTINGS, 2) if pair not in TWO_FORMS]
@@ -104,8 +113,13 @@ class OneFold:
             "windows": Cutting(6, windows=3, overlap=1),
         }[inputs]
         rows = [(text, text[::-1]) for text in texts] if inputs == "pairs" else texts
+        if kind == "qa":  # windows of 12 tokens, answers in the first or in a later one
+            rows = [
+                Passage(text[:12], answer.context) for text, answer in zip(texts, y, strict=True)
+            ]
+            cutting = Cutting(12, doc_stride=2)
         tokens = tokenize(Paths("c", folder), rows, tokenizer, cutting, "train")
-        self.data = TrainData(tokens, torch.from_numpy(self.model.encode(y)), np.arange(n))
+        self.data = TrainData(tokens, training_labels(self.model, tokens, y), np.arange(n))
         self.precision = Precision(torch.device("cpu"), precision)
         self.scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale > 0)
         self.optimizer = build_optimizer(self.cfg, self.model)
@@ -153,6 +167,13 @@ class InnerForward(Exception):
     """Raised by a test inside a forward pass."""
 
 
+def take_up(plain, model):
+    """Give a plain model the weights of another, whose adapters, if it has some, are left out."""
+    named = dict(model.named_parameters()) | dict(model.named_buffers())
+    named = {name.replace(".base_layer", ""): value for name, value in named.items()}
+    plain.load_state_dict({name: named[name] for name in plain.state_dict()})
+
+
 def differ(a, b):
     return a.keys() != b.keys() or any(not torch.equal(a[name], b[name]) for name in a)
 
@@ -170,7 +191,7 @@ def test_every_technique_stands_in_the_contract():
 def test_enabled_the_gradient_of_a_step_changes(one_fold, name, kind):
     plain = {"dropout": {"rdrop": 0.1, "mixout": 0.0, "mixconnect": 0.0}.get(name)}
     fold, plain = one_fold(kind, **SETTINGS[name]), one_fold(kind, **plain)
-    assert differ(fold.weights(), plain.weights()) == (name == "reinit")
+    assert differ(fold.weights(), plain.weights()) == (name in ("reinit", "lora"))
     assert differ(fold.gradients(), plain.gradients())
 
 
@@ -205,7 +226,7 @@ def test_weights_are_restored_when_an_inner_forward_raises(one_fold, name, allow
     fold.gradients()  # and the next step works
 
 
-@pytest.mark.parametrize("name", ["awp", "awp-replace", "fgm", "ema", "freeze", "reinit"])
+@pytest.mark.parametrize("name", ["awp", "awp-replace", "fgm", "ema", "freeze", "reinit", "lora"])
 def test_windows_of_several_batches_equal_one_large_batch(one_fold, name):
     """Also the last, short window: it is divided by its own length."""
     one = one_fold("regression", n=18, batch_size=8, **SETTINGS[name])
@@ -227,7 +248,7 @@ def test_windows_of_several_batches_equal_one_large_batch(one_fold, name):
 def test_evaluation_at_equal_weights_is_that_of_a_plain_model(one_fold, name, family):
     fold, plain = one_fold(family=family, **SETTINGS[name]), one_fold(family=family)
     fold.gradients()
-    plain.model.load_state_dict(fold.model.state_dict())
+    take_up(plain.model, fold.model)  # adapters are still 0
     ids = torch.randint(5, 40, (3, 9))
     for model in (fold.model, plain.model):
         model.eval()
@@ -269,7 +290,7 @@ def test_batch_and_labels_are_untouched(one_fold, name):
     assert all(torch.equal(now, then) for call in seen for now, then in call)
 
 
-@pytest.mark.parametrize("kind", ["binary", "regression", "multilabel", "ordinal-ordinal"])
+@pytest.mark.parametrize("kind", ["binary", "regression", "multilabel", "ordinal-ordinal", "qa"])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_loss_scale_changes_nothing(one_fold, name, kind):
     """All gradients carry the scaler's factor until it is taken out, once."""
@@ -307,7 +328,8 @@ def test_parameters_stand_in_one_group_and_in_the_checkpoint(one_fold, tmp_path,
     folder.mkdir()
     save_model(fold.model, tokenizer, folder)
     loaded = load_model(fold.cfg, fold.task, folder)
-    assert set(loaded.state_dict()) == set(one_fold(family=family).model.state_dict())
+    whole = fold if name == "lora" else one_fold(family=family)
+    assert set(loaded.state_dict()) == set(whole.model.state_dict())
     for parameter, value in fold.model.named_parameters():
         assert torch.equal(value, loaded.get_parameter(parameter)), parameter
 
@@ -324,7 +346,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(one_fold, name, family)
         torch.testing.assert_close(a[parameter], b[parameter], rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["binary", "multi-target", "ordinal-classes"])
+@pytest.mark.parametrize("kind", ["binary", "multi-target", "ordinal-classes", "qa"])
 @pytest.mark.parametrize("pair", PAIRS, ids="+".join)
 def test_pairs_work_together_or_are_refused_by_name(one_fold, pair, kind):
     settings = SETTINGS[pair[0]] | SETTINGS[pair[1]]

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from oofline.config import CFG
-from oofline.crossval import prepare, train_units
+from oofline.crossval import train_units
 from oofline.errors import ConfigError
 from oofline.models.text_model import load_model
 from oofline.results import Task
@@ -16,6 +16,7 @@ from oofline.techniques.ema import Ema
 from oofline.training import fold as fold_module
 from oofline.training.precision import choose_precision
 from oofline.training.predict import predict
+from oofline.training.preparation import prepare
 from oofline.training.trainer import Trainer
 
 BINARY = Task("binary", ("y",), ("0", "1"), ("y",), "f1", "label")

@@ -139,7 +139,9 @@ def test_backward_ends_at_the_lowest_layer_that_trains(build, family, checkpoint
         return [n / of for n, of in zip(counts, once, strict=True)]
 
     def gradients_alone(freeze, model):
-        """The usual code: as ours, without taking away what transformers hooked in."""
+        """The usual code: as ours, with the hook that transformers' own checkpointing sets."""
+        if checkpointing:
+            model.backbone.enable_input_require_grads()
         names = {n for n, depth in parameter_depth(model.backbone).items() if depth <= 2}
         for name in names:
             model.backbone.get_parameter(name).requires_grad_(False)

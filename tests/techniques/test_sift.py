@@ -286,11 +286,24 @@ def test_a_hook_that_is_never_reached_is_reported(workshop):
     assert "never runs" in sift.verdict(finished=False)
 
 
-def test_embeddings_without_a_norm_are_refused(workshop):
-    shop = workshop()
-    shop.model.backbone.embeddings.LayerNorm = nn.Identity()
-    with pytest.raises(ConfigError, match="no LayerNorm or RMSNorm: choose another model"):
-        Sift(1.0, 1e-4, 1e-2, "sigmoid").prepare(shop.model)
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma"])
+@pytest.mark.parametrize("kind", ["binary", "regression"])
+def test_without_a_norm_the_embeddings_themselves_are_disturbed(workshop, family, kind):
+    """Decoders: e_n + delta, scaled back to where e stood, equals x + std(x) * delta."""
+    shop = workshop(kind, family, dropout=0.0, n=4, **LARGE)
+    words = shop.model.backbone.get_input_embeddings()
+    seen = []
+    words.register_forward_hook(lambda *args: seen.append(args[2].detach()))
+    assert embedding_norm(shop.model.backbone) is None
+    _, _, added = extra(shop)
+    clean, noisy, moved = seen
+    delta = noise_of(shop, clean.shape)
+    mean, std = clean.mean(-1, keepdim=True), clean.std(-1, correction=0, keepdim=True)
+    normalised = F.layer_norm(clean, clean.shape[-1:], eps=1e-12)
+    torch.testing.assert_close(noisy, mean + std * (normalised + delta), rtol=1e-4, atol=1e-6)
+    step = (moved - noisy) / std.clamp(min=1e-5)  # padding may be a vector of zeros
+    assert step.abs().amax(-1).max() == pytest.approx(shop.cfg.sift_lr, rel=1e-2)
+    assert added > 0
 
 
 def test_norms_of_other_names_are_found(workshop):

@@ -6,12 +6,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from oofline.crossval import prepare, train_units
+from oofline.crossval import train_units
 from oofline.errors import OoflineError
 from oofline.models.text_model import TextModel
 from oofline.storage import read_json
 from oofline.training import fold as fold_module
 from oofline.training.plan import make_plan, rate_factor
+from oofline.training.preparation import prepare
 from oofline.training.trainer import Trainer
 
 

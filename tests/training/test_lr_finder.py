@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from oofline.crossval import prepare
 from oofline.errors import ConfigError, OoflineError
 from oofline.training import lr_finder
 from oofline.training.lr_finder import HIGHEST, LOWEST, RangeTest, range_test, suggest, sweep
 from oofline.training.optim import build_optimizer
+from oofline.training.preparation import prepare
 
 
 def quadratic(curvature=400.0, noise=0.0):

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,8 @@ from safetensors.torch import load_file
 from oofline.crossval import train_units
 from oofline.errors import OoflineError, Stopped
 from oofline.models import weights as weights_module
-from oofline.storage import read_json
+from oofline.pseudo_labels import run_pseudo
+from oofline.storage import PSEUDO_LABELS, read_json
 from oofline.training import fold as fold_module
 from oofline.training import guard as guard_module
 from oofline.training import state as state_module
@@ -133,6 +135,13 @@ TECHNIQUES = {
     "ema": {"ema_decay": 0.9},
     "ema, best": {"ema_decay": 0.9, "checkpoint": "best"},
     "reinit and freeze": {"reinit_layers": 1, "freeze_layers": 1},
+    "lora": {"lora_r": 4, "lora_dropout": 0.1},
+    "lora, awp, ema, best": {
+        "lora_r": 4,
+        "awp_last_epochs": 3,
+        "ema_decay": 0.9,
+        "checkpoint": "best",
+    },
 }
 
 
@@ -153,6 +162,7 @@ def test_killed_with_a_technique_on_ends_bit_identical(setup, name):
 
 INPUTS = {
     "pairs": ("pair", {"pair_swap": "train+test"}),
+    "answers": ("qa", {"max_len": 20, "doc_stride": 4, "checkpoint": "best"}),
     "windows": ("multi-target", {"windows": 3, "max_len": 8, "window_stride": 2}),
 }
 
@@ -167,6 +177,24 @@ def test_killed_with_pairs_or_windows_ends_bit_identical(write_competition, load
         assert killed(struck, paths, moment, count), moment
     assert train_units(struck, paths, [0], [42]) == 1
     assert_identical(paths, "plain", "struck")
+
+
+def test_a_student_killed_ends_bit_identical(setup):
+    paths, cfg = setup
+    train_units(cfg("teacher", epochs=1), paths, [0, 1, 2], [42])
+    run_pseudo(SimpleNamespace(cfg=cfg("x"), teacher="teacher", name="soft", file=""), paths)
+    learning = {"pseudo": "soft", "pseudo_weight": 0.5, "epochs": 2}
+    plain, struck = cfg("plain", **learning), cfg("struck", **learning)
+    train_units(plain, paths, [0], [42])
+    for moment, count in (("after step", 3), ("inside backward", 4)):
+        assert killed(struck, paths, moment, count), moment
+    assert train_units(struck, paths, [0], [42]) == 1
+    assert_identical(paths, "plain", "struck")
+    labels = paths.pseudo("soft") / PSEUDO_LABELS
+    frame = pd.read_parquet(labels)
+    frame.assign(pred_target=1 - frame["pred_target"]).to_parquet(labels)
+    with pytest.raises(OoflineError, match="made with other labels"):
+        train_units(struck, paths, [1], [42])
 
 
 def test_a_resume_that_forgets_the_random_state_is_caught(setup, monkeypatch):

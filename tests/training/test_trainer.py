@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from oofline.config import CFG
-from oofline.crossval import prepare, train_units
+from oofline.crossval import train_units
 from oofline.errors import OoflineError
 from oofline.models.losses import Loss
 from oofline.models.text_model import TextModel, load_model
@@ -20,6 +20,7 @@ from oofline.techniques import Technique, build_techniques
 from oofline.training import fold as fold_module
 from oofline.training.precision import choose_precision
 from oofline.training.predict import predict
+from oofline.training.preparation import prepare
 
 BINARY = Task("binary", ("y",), ("0", "1"), ("y",), "f1", "label")
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student_t
 
+from oofline.blocks import Block, Blocks
 from oofline.results import Task
 from oofline.scoring.compare import Verdict, corrected_p, rows_needed
 from oofline.scoring.decisions import cross_fitted_decision
@@ -49,11 +50,12 @@ class Runs:
     """Out-of-fold predictions of one arm, seed by seed.
 
     Attributes:
-        pred: (S, n, T) float64; rows of folds that a seed did not finish are not looked at.
+        pred: (S, n, T) float64, or S sparse blocks; rows of folds that a seed did not finish are
+            not looked at.
         there: (S, n) bool, which rows it predicted.
     """
 
-    pred: np.ndarray
+    pred: Blocks
     there: np.ndarray
 
 
@@ -101,7 +103,7 @@ def contrast(rows: Rows, arm: Runs, base: Runs) -> Contrast | None:
     there, y, fold = both[seeds][:, at], rows.y[at], rows.fold[at]
     arms = [
         [
-            decided(rows.task, y, runs.pred[seed, at], mask, fold)
+            decided(rows.task, y, runs.pred[seed][at], mask, fold)
             for seed, mask in zip(seeds, there, strict=True)
         ]
         for runs in (arm, base)
@@ -125,7 +127,7 @@ def contrast(rows: Rows, arm: Runs, base: Runs) -> Contrast | None:
 
 
 def decided(
-    task: Task, y: np.ndarray, pred: np.ndarray, mask: np.ndarray, fold: np.ndarray
+    task: Task, y: np.ndarray, pred: Block, mask: np.ndarray, fold: np.ndarray
 ) -> np.ndarray:
     """What the metric takes, of one seed: (n,) or (n, T), zero where nothing was predicted.
 

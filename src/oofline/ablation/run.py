@@ -10,7 +10,7 @@ from oofline.ablation.table import conclusions, frame_of, markdown, shown
 from oofline.ablation.units import Unit, train_apart
 from oofline.claim import check_inputs, check_settings, inputs_of
 from oofline.config import CFG
-from oofline.crossval import check_parts, is_done, parse_folds, parse_seeds
+from oofline.crossval import is_done, parse_folds, parse_seeds
 from oofline.data.competition import Competition, read_competition
 from oofline.data.folds import Folds, ensure_folds
 from oofline.errors import OoflineError, Stopped
@@ -22,6 +22,7 @@ from oofline.scoring.metrics import get_metric
 from oofline.storage import Paths, write_text
 from oofline.training.guard import Guard
 from oofline.training.precision import choose_precision
+from oofline.training.preparation import check_parts
 
 
 def run_ablation(options: Any, paths: Paths) -> None:

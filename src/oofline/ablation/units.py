@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from oofline.ablation.contrast import Runs
+from oofline.blocks import Block, blank, finite, joined, stacked
 from oofline.config import CFG
 from oofline.crossval import is_done, train_units
 from oofline.errors import DataError, OoflineError, Stopped
@@ -105,19 +106,22 @@ def read_runs(
         DataError: a file is damaged, or made for other rows.
     """
     seeds = list(dict.fromkeys(seed for seed, _ in units))
-    pred = np.zeros((len(seeds), len(ids), task.n_outputs))
+    parts: dict[int, list] = {seed: [] for seed in seeds}
     there = np.zeros((len(seeds), len(ids)), dtype=bool)
     for seed, k in units:
         if is_done(paths.fold(exp, seed, k)):
             rows = np.flatnonzero(fold == k)
-            pred[seeds.index(seed), rows] = _fold_predictions(paths, exp, task, ids[rows], seed, k)
+            parts[seed].append((rows, _fold_predictions(paths, exp, task, ids[rows], seed, k)))
             there[seeds.index(seed), rows] = True
-    return Runs(pred, there)
+    for seed, known in zip(seeds, there, strict=True):
+        left = np.flatnonzero(~known)
+        parts[seed].append((left, blank(len(left), task.n_outputs, task.truth == "answer")))
+    return Runs(stacked([joined(parts[seed]) for seed in seeds]), there)
 
 
 def _fold_predictions(
     paths: Paths, exp: str, task: Task, ids: np.ndarray, seed: int, k: int
-) -> np.ndarray:
+) -> Block:
     """(rows, T) in the order of ``ids``."""
     path = paths.fold(exp, seed, k) / "oof.parquet"
     frame = read_parquet(path)
@@ -127,7 +131,7 @@ def _fold_predictions(
             "training; restore it or train again under another NAME"
         )
     pred = prediction_array(task, frame)[join(path, frame["id"], pd.Index(ids.astype(str)))]
-    if not np.isfinite(pred).all():
+    if not finite(pred).all():
         raise DataError(f"{path} holds predictions that are not finite: delete the fold's folder")
     return pred
 
@@ -137,9 +141,12 @@ def chance_score(task: Task, y_train: np.ndarray, y_valid: np.ndarray) -> float:
 
     Labels: the class that scores best on the training rows (the majority for accuracy).
     Probabilities: the training shares of the classes. Values: the training mean. A score that a
-    constant does not have (a correlation) counts as 0.
+    constant does not have (a correlation) counts as 0. Answers: the whole context.
     """
     metric = get_metric(task.metric, task.kind)
+    if task.truth == "answer":
+        whole = np.array([answer.context for answer in y_valid], dtype=object)
+        return decided_score(task, y_valid, whole)
     if task.truth == "labels":
         shares = y_train.mean(axis=0)
         constants = [shares, np.ones(len(shares)), np.zeros(len(shares))]

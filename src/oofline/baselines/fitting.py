@@ -57,12 +57,16 @@ class Baseline:
         return np.hstack([model.predict(x) for model in self.models])
 
 
-def refuse_values(cfg: CFG, task: Task, y: np.ndarray) -> None:
-    """Logistic regression and class weights are for classes.
+def refuse_targets(cfg: CFG, task: Task, y: np.ndarray) -> None:
+    """Baselines predict classes and values; logistic regression and class weights are for classes.
 
     Raises:
-        ConfigError: a target is a value.
+        ConfigError: answers are to be found in a context, or a target is a value.
     """
+    if task.truth == "answer":
+        raise ConfigError(
+            f'kind = "{cfg.kind}" finds no answers in a context ({task.kind}): use "transformer"'
+        )
     if all(problem.sort != "value" for problem in problems_of(task, y)):
         return
     remedy = ', or ordinal = "classes"' if task.kind == "ordinal" else ""

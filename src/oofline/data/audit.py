@@ -99,9 +99,12 @@ def _near_duplicates(
 def _conflicts(report: Report, competition: Competition, exact: np.ndarray) -> None:
     """Equal texts with different labels, or the spread of their target values."""
     report.add("## Equal texts with different targets")
-    spread = _spread(competition.y, exact)
+    y = competition.y
+    if competition.answered:
+        y = pd.factorize(np.array([answer.text for answer in y], dtype=object))[0]
+    spread = _spread(y, exact)
     differing = spread[spread > 0]
-    raw = _spread(competition.y, exact_groups(competition.train_keys))
+    raw = _spread(y, exact_groups(competition.train_keys))
     rows = int(np.isin(exact, differing.index).sum())
     line = (
         f"conflicting targets: {int((raw > 0).sum())} texts equal letter by letter, "
@@ -122,7 +125,7 @@ def _spread(y: np.ndarray, groups: np.ndarray) -> pd.Series:
 
 def _shared_sentences(report: Report, competition: Competition, folds: Folds) -> None:
     """Texts of pairs that are trained on in one pair and validated in another."""
-    if not competition.train_pairs:
+    if not competition.train_pairs or competition.answered:
         return
     report.add("## Texts that stand in several pairs")
     count, n_texts, rows = crossing(competition.train_pairs, folds.fold)
@@ -217,6 +220,8 @@ def _target(competition: Competition, row: int) -> str:
     task, y = competition.task, competition.y[row]
     if task.truth == "class":
         return task.labels[y]
+    if task.truth == "answer":
+        return y.text
     if task.truth == "labels":
         return ", ".join(n for n, there in zip(task.outputs, y, strict=True) if there) or "none"
     return ", ".join(f"{value:.4g}" for value in y)

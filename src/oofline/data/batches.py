@@ -114,18 +114,25 @@ class Batch(NamedTuple):
             mask is faster.
         token_type_ids: (W, L) int64, 1 on the second text of a pair; None without pairs.
         windows: (B,) int64 windows of each row, one row after the other; None = one each.
+        places: (B, G, 2) int64, where the tokens of each context stand among the W x L tokens, see
+            `oofline.data.passages.places`; None where no answers are looked for.
     """
 
     input_ids: Tensor
     attention_mask: Tensor | None = None
     token_type_ids: Tensor | None = None
     windows: Tensor | None = None
+    places: Tensor | None = None
 
     def repeat(self, copies: int) -> "Batch":
         """The batch ``copies`` times, one copy after the other."""
         mask, types = (None if t is None else t.repeat(copies, 1) for t in self[1:3])
         windows = None if self.windows is None else self.windows.repeat(copies)
-        return Batch(self.input_ids.repeat(copies, 1), mask, types, windows)
+        places = self.places
+        if places is not None:
+            apart = self.input_ids.numel() * (places >= 0)
+            places = torch.cat([places + copy * apart for copy in range(copies)])
+        return Batch(self.input_ids.repeat(copies, 1), mask, types, windows, places)
 
 
 def collate(tokens: Tokens, rows: np.ndarray, device: torch.device, multiple: int = 1) -> Batch:
@@ -150,11 +157,15 @@ def collate(tokens: Tokens, rows: np.ndarray, device: torch.device, multiple: in
     positions = np.arange(longest)
     inside = positions < lengths[:, None]
     mask = inside.astype(np.int64) if int(lengths.min()) < longest else None
-    types = None
+    types, places = None, None
     if tokens.first is not None:
-        types = (inside & (positions >= tokens.first[rows][:, None])).astype(np.int64)
-    given = [None if array is None else _to(array, device) for array in (mask, types, counts)]
-    return Batch(_to(table, device), given[0], given[1], given[2])
+        first = tokens.first[rows] if counts is None else np.repeat(tokens.first[rows], counts)
+        types = (inside & (positions >= first[:, None])).astype(np.int64)
+    if tokens.spans is not None:
+        places = tokens.places(rows, longest)
+    arrays = (mask, types, counts, places)
+    given = [None if array is None else _to(array, device) for array in arrays]
+    return Batch(_to(table, device), *given)
 
 
 def _to(array: np.ndarray, device: torch.device) -> Tensor:

@@ -9,8 +9,9 @@ from oofline.config import CFG
 from oofline.data.groups import find_groups
 from oofline.data.language import language_notes
 from oofline.data.pairs import Pair, key
+from oofline.data.questions import read_questions
 from oofline.data.reading import find_table, read_table
-from oofline.data.targets import read_target
+from oofline.data.targets import Target, read_target
 from oofline.data.texts import Texts, build_texts, require_column
 from oofline.errors import ConfigError, DataError
 from oofline.results import Task
@@ -33,12 +34,14 @@ class Competition:
         test_ids: (n_test,) str.
         train_texts: n texts, as they are shown.
         test_texts: n_test texts.
-        y: (n,) int64 class indices, (n, T) int64 labels of 0 and 1, or (n, T) float64 values.
+        y: (n,) int64 class indices, (n, T) int64 labels of 0 and 1, (n, T) float64 values, or (n,)
+            `Answer` objects.
         train_sha256: of the train file's bytes.
         notes: lines to print: what was found and what was decided.
         group_col: column whose rows stay in one fold, set or found; "" = none.
-        train_pairs: n sentence pairs; empty where rows are single texts.
-        test_pairs: n_test sentence pairs.
+        train_pairs: n sentence pairs, or questions with their contexts; empty where rows are
+            single texts.
+        test_pairs: n_test of them.
         symmetric: whether the order within a pair means nothing.
         text_columns: columns that the texts are made of.
     """
@@ -83,6 +86,19 @@ class Competition:
         """The same of the test rows."""
         return self._keys(self.test_pairs, self.test_texts)
 
+    @property
+    def test_contexts(self) -> dict[str, str] | None:
+        """Id -> context of every test row; None where no answers are looked for."""
+        if not self.answered:
+            return None
+        contexts = (context for _, context in self.test_pairs)
+        return dict(zip(self.test_ids.tolist(), contexts, strict=True))
+
+    @property
+    def answered(self) -> bool:
+        """Whether rows are questions with the contexts that hold their answers."""
+        return self.task.truth == "answer"
+
     def _keys(self, pairs: list[Pair], texts: list[str]) -> list[str]:
         return [key(pair, self.symmetric) for pair in pairs] if pairs else texts
 
@@ -92,7 +108,7 @@ def read_competition(cfg: CFG, paths: Paths) -> Competition:
 
     Raises:
         ConfigError: a setting names a missing column, contradicts the data, or asks for a kind
-            of task that is not supported yet.
+            of task that the data contradict.
         DataError: a file is missing, unreadable or inconsistent with another one.
     """
     _require_folder(paths)
@@ -104,9 +120,8 @@ def read_competition(cfg: CFG, paths: Paths) -> Competition:
     _check_ids(id_col, train, test, sample)
     if cfg.time_col:
         require_column(cfg.time_col, train, "time_col", "train")
-    target = read_target(cfg, train, test, sample, id_col)
+    target, texts = _target_and_texts(cfg, train, test, sample, id_col)
     reserved = (id_col, *target.task.targets, cfg.group_col, cfg.time_col)
-    texts = build_texts(cfg, train, test, reserved)
     group_col, group_notes = find_groups(cfg, train, test, (*reserved, *texts.columns))
     reserved = (*reserved, group_col)
     rows = f"{len(train)} training rows, {len(test)} test rows; id column {id_col}"
@@ -138,6 +153,16 @@ def read_competition(cfg: CFG, paths: Paths) -> Competition:
         symmetric=cfg.pair_swap != "off",
         text_columns=texts.columns,
     )
+
+
+def _target_and_texts(
+    cfg: CFG, train: pd.DataFrame, test: pd.DataFrame, sample: pd.DataFrame, id_col: str
+) -> tuple[Target, Texts]:
+    if found := read_questions(cfg, train, test, sample, id_col):
+        return found
+    target = read_target(cfg, train, test, sample, id_col)
+    reserved = (id_col, *target.task.targets, cfg.group_col, cfg.time_col)
+    return target, build_texts(cfg, train, test, reserved)
 
 
 def _require_folder(paths: Paths) -> None:

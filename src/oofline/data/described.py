@@ -9,7 +9,12 @@ from oofline.errors import ConfigError
 from oofline.results import Asks, Kind, Task
 from oofline.tasks import KINDS
 
-_PLURAL = {"label": "labels", "probability": "probabilities", "value": "values"}
+_PLURAL = {
+    "label": "labels",
+    "probability": "probabilities",
+    "value": "values",
+    "answer": "answers",
+}
 SHOWN = 6
 """Names of classes or targets that a line shows."""
 
@@ -20,7 +25,8 @@ class Target:
 
     Attributes:
         task: what is predicted.
-        y: (n,) int64 class indices, (n, T) int64 labels of 0 and 1, or (n, T) float64 values.
+        y: (n,) int64 class indices, (n, T) int64 labels of 0 and 1, (n, T) float64 values, or
+            (n,) `Answer` objects.
         notes: one line each, how it was decided.
     """
 
@@ -43,7 +49,7 @@ def make_task(cfg: CFG, kind: Kind, targets: list[str], labels: list[str], asks:
         ConfigError: target_weights is set for one target, or ordinal for no scale.
     """
     metric = KINDS[kind].metrics[asks] if cfg.metric == "auto" else cfg.metric
-    outputs = tuple(labels if kind == "multiclass" else targets)
+    outputs = KINDS[kind].outputs or tuple(labels if kind == "multiclass" else targets)
     task = Task(kind, tuple(targets), tuple(labels), outputs, metric, asks, cfg.ordinal)
     if kind != "ordinal" and cfg.ordinal != "regression":
         raise ConfigError(

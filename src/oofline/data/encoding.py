@@ -22,6 +22,8 @@ class Cutting:
         windows: most windows of a longer text; 1 = it is truncated.
         overlap: tokens that neighbouring windows share.
         both_orders: store each pair in both orders.
+        doc_stride: tokens that neighbouring windows of a `Passage` share; it has as many windows
+            as it needs.
     """
 
     max_len: int
@@ -29,17 +31,20 @@ class Cutting:
     windows: int = 1
     overlap: int = 0
     both_orders: bool = False
+    doc_stride: int = 0
 
 
 def cutting_of(cfg: CFG, trained_on: bool = False) -> Cutting:
     """How the settings cut texts.
 
     Args:
-        cfg: reads max_len, truncation, windows and pair_swap.
+        cfg: reads max_len, truncation, windows, doc_stride and pair_swap.
         trained_on: rows that a model trains on, which ``pair_swap = "train"`` reads in both orders.
     """
     both_orders = cfg.pair_swap == "train+test" or (trained_on and cfg.pair_swap == "train")
-    return Cutting(cfg.max_len, cfg.truncation, cfg.windows, cfg.window_stride, both_orders)
+    return Cutting(
+        cfg.max_len, cfg.truncation, cfg.windows, cfg.window_stride, both_orders, cfg.doc_stride
+    )
 
 
 def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
@@ -61,6 +66,12 @@ def truncate(ids: list[int], budget: int, how: str) -> list[int]:
     return ids[:head] + ids[len(ids) - (budget - head) :]
 
 
+def _end_of_text(tokenizer: Any) -> int:
+    """What stands for an empty text where the tokenizer adds no special tokens."""
+    known = (tokenizer.eos_token_id, tokenizer.pad_token_id)
+    return next((token for token in known if token is not None), 0)
+
+
 Encoder = Callable[[list], dict[str, list]]
 
 
@@ -68,6 +79,7 @@ def single_encoder(tokenizer: Any, cutting: Cutting) -> Encoder:
     """Single texts to the columns of the cache."""
     before, behind = special_tokens(tokenizer)
     extra = len(before) + len(behind)
+    nothing = [_end_of_text(tokenizer)]
     max_len, windows = cutting.max_len, cutting.windows
     if windows > 1 and max_len - extra <= cutting.overlap:
         raise ConfigError(
@@ -86,17 +98,24 @@ def single_encoder(tokenizer: Any, cutting: Cutting) -> Encoder:
         else:
             cut = (truncate(row, max_len - extra, cutting.truncation) for row in rows)
             kept = [before + row + behind for row in cut]
-        return {"input_ids": kept, "n_tokens": [len(row) + extra for row in rows]}
+        kept = [row or nothing for row in kept]  # a model must read something
+        return {"input_ids": kept, "n_tokens": [max(1, len(row) + extra) for row in rows]}
 
     return encode
 
 
 def pairs_encoder(tokenizer: Any, cutting: Cutting) -> Encoder:
-    """Sentence pairs to the columns of the cache, by the tokenizer's own pair encoding."""
+    """Sentence pairs to the columns of the cache, by the tokenizer's own pair encoding.
+
+    Where that puts nothing between the two texts (some decoders), a line break does.
+    """
+    alone, paired = (tokenizer.num_special_tokens_to_add(pair=pair) for pair in (False, True))
+    between = "" if paired > alone else "\n"
 
     def call(pairs: list, **settings: Any) -> list[tuple[list[int], list[int]]]:
         """Ids and segment ids of each pair."""
-        firsts, seconds = (list(side) for side in zip(*pairs, strict=True))
+        firsts = [first for first, _ in pairs]
+        seconds = [between + second for _, second in pairs]
         found = tokenizer(
             firsts, seconds, return_attention_mask=False, return_token_type_ids=True,
             verbose=False, **settings,

@@ -12,16 +12,18 @@ DRIFT_P = 0.01
 
 
 def add_drift(report: Report, competition: Competition, folds: Folds) -> None:
-    """Targets by fold, with a test for drift.
+    """Targets by fold, with a test for drift; of answers their lengths.
 
     Classes: one chi-squared test of their shares. Several labels: one for each label. Values:
     Kolmogorov-Smirnov tests of each fold, and target, against the rest. The smallest p-value of
     several tests is multiplied by their number (Bonferroni).
     """
     report.add("## Target by fold")
-    {"class": _class_drift, "labels": _label_drift, "values": _value_drift}[competition.task.truth](
-        report, competition, folds
-    )
+    how = {
+        "class": _class_drift, "labels": _label_drift, "values": _value_drift,
+        "answer": _length_drift,
+    }  # fmt: skip
+    how[competition.task.truth](report, competition, folds)
 
 
 def _class_drift(report: Report, competition: Competition, folds: Folds) -> None:
@@ -65,8 +67,20 @@ def _add_shares(
 
 
 def _value_drift(report: Report, competition: Competition, folds: Folds) -> None:
-    names, body, p_values = competition.task.targets, [], []
-    for name, y in zip(names, competition.y.T, strict=True):
+    _drift_of_values(report, folds, competition.task.targets, competition.y)
+
+
+def _length_drift(report: Report, competition: Competition, folds: Folds) -> None:
+    """Characters of the answers."""
+    lengths = np.array([[float(len(answer.text))] for answer in competition.y])
+    _drift_of_values(report, folds, ("answer length",), lengths)
+
+
+def _drift_of_values(
+    report: Report, folds: Folds, names: tuple[str, ...], values: np.ndarray
+) -> None:
+    body, p_values = [], []
+    for name, y in zip(names, values.T, strict=True):
         for k in fold_numbers(folds):
             inside, outside = y[folds.fold == k], y[folds.fold != k]
             p_values.append(ks_2samp(inside, outside, method="asymp").pvalue)

@@ -35,7 +35,10 @@ def ensure_folds(cfg: CFG, paths: Paths, competition: Competition) -> tuple[Fold
     """
     if paths.folds.exists():
         return _read(cfg, paths, competition), False
-    duplicates = duplicate_groups(competition.train_keys, cfg.near_duplicates)
+    told_by = competition.train_keys
+    if competition.answered:  # questions about one context, or nearly one, stay together
+        told_by = [context for _, context in competition.train_pairs]
+    duplicates = duplicate_groups(told_by, cfg.near_duplicates)
     if cfg.pair_groups and competition.train_pairs:
         duplicates = with_shared_sentences(competition.train_pairs, duplicates)
     folds = make_folds(cfg, competition, duplicates)

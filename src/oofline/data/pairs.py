@@ -1,5 +1,7 @@
 """Sentence pairs: how they are shown, told apart, and kept together."""
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -10,6 +12,13 @@ MARK = " || "
 """Stands between the two texts of a pair where they are shown as one."""
 
 Pair = tuple[str, str]
+
+
+class Passage(NamedTuple):
+    """A question and the context that holds its answer: a pair whose context is read whole."""
+
+    question: str
+    context: str
 
 
 def shown(pair: Pair) -> str:

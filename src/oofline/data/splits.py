@@ -110,6 +110,8 @@ def choose_scheme(cfg: CFG, competition: Competition) -> tuple[str, str]:
         if facts.truth == "labels"
         else f"shares of {cfg.fold_bins} bins of every target",
     }
+    if facts.folds == "kfold":
+        return facts.folds, f"{task.kind}: rows are dealt by chance"
     return facts.folds, f"{task.kind}: every fold has the same {same[facts.folds]}"
 
 

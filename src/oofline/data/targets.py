@@ -32,12 +32,9 @@ def read_target(
         id_col: the id column.
 
     Raises:
-        ConfigError: a kind of task that is not supported yet, or a setting that the data
-            contradict.
+        ConfigError: a setting that the data contradict.
         DataError: no usable target, or missing or infinite target values.
     """
-    if cfg.task == "qa":
-        raise ConfigError('task = "qa" is not supported yet: use "auto" or another kind')
     columns = [column for column in sample.columns if column != id_col]
     if not columns:
         raise DataError(f'sample_submission has no column besides the id column "{id_col}"')
@@ -68,7 +65,6 @@ def _target_column(
     if not target and column in train.columns:
         return column, ()
     if not target:
-        _refuse_questions([column], train)
         known = {id_col, cfg.group_col, cfg.time_col, *test.columns}
         only = [str(name) for name in train.columns if name not in known]
         if len(only) != 1:
@@ -83,20 +79,11 @@ def _target_column(
     return target, (f"target: {target} ({why}), submitted as sample_submission's {column}",)
 
 
-def _refuse_questions(unseen: list[str], train: pd.DataFrame) -> None:
-    if "PredictionString" in unseen or {"context", "question"} <= set(train.columns):
-        raise ConfigError(
-            f"extractive question answering (sample_submission asks for {', '.join(unseen)}; "
-            f"train has {', '.join(train.columns)}) is not supported yet"
-        )
-
-
 def _column_per_class(
     cfg: CFG, train: pd.DataFrame, test: pd.DataFrame, columns: list[str], id_col: str
 ) -> Target:
     """Sample columns that are the values of one training column: probabilities per class."""
     unseen = [column for column in columns if column not in train.columns]
-    _refuse_questions(unseen, train)
     holders = [
         name
         for name in train.columns

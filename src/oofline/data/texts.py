@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from oofline.config import CFG
+from oofline.conflicts import PAIRS_ARE_CUT
 from oofline.data.pairs import Pair, shown
 from oofline.errors import ConfigError, DataError
-from oofline.limits import PAIRS_ARE_CUT
 
 RUNNER_UP = 0.5
 """A second column scoring this share of the first makes the choice ambiguous."""
@@ -80,9 +80,13 @@ def build_texts(
         list(zip(side, frame[second].tolist(), strict=True))
         for side, frame in zip(sides, (train, test), strict=True)
     ]
-    described = f'sentence pair, {description} and column "{second}"'
+    described = f'{description} and column "{second}"'
+    if not cfg.text_template:
+        described = f'columns "{column}" and "{second}" ({why})'
     both = [list(map(shown, side)) for side in pairs]
-    return Texts(both[0], both[1], described, (*columns, second), pairs[0], pairs[1])
+    return Texts(
+        both[0], both[1], f"sentence pair, {described}", (*columns, second), pairs[0], pairs[1]
+    )
 
 
 def require_column(name: str, frame: pd.DataFrame, field: str, where: str) -> None:
@@ -133,7 +137,7 @@ def find_text_columns(
         DataError: no column common to both is text.
     """
     common = [str(c) for c in train.columns if c in test.columns and c not in reserved]
-    scores = {column: _text_score(train[column]) for column in common}
+    scores = {column: text_score(train[column]) for column in common}
     ranked = sorted((c for c in common if scores[c] > 0), key=lambda c: -scores[c])
     if not ranked:
         raise DataError(
@@ -151,7 +155,8 @@ def _ambiguous(train: pd.DataFrame, columns: list[str], fields: str) -> ConfigEr
     )
 
 
-def _text_score(column: pd.Series) -> float:
+def text_score(column: pd.Series) -> float:
+    """How much a column looks like text: mean length x share of distinct values; 0 = numbers."""
     values = column[column.str.strip() != ""]
     if values.empty or pd.to_numeric(values, errors="coerce").notna().mean() >= 0.5:
         return 0.0

@@ -77,7 +77,7 @@ class Delivery:
         for exp, seeds in self.needs.seeds.items():
             folds, folder = self.needs.folds[exp], self.paths.experiment(exp)
             test = [mean_of_folds(self.paths, exp, s, folds, task, index) for s in seeds]
-            write_test(folder, task, seeds, test_ids, np.stack(test))
+            write_test(folder, task, seeds, test_ids, test)
             self._join_validation(exp)
             self._write_inputs(exp, test_sha256)
         for name, blend in self.needs.ensembles.items():
@@ -118,7 +118,7 @@ class Delivery:
         folder, weights = self.paths.ensemble(name), members_that_count(blend)
         members = [self._member(spec, task, blend["method"] == "rank_mean") for spec in weights]
         test = blend_test(members, blend["method"], np.stack(list(weights.values())))
-        write_test(folder, task, [-1], members[0].test_ids, test[None])
+        write_test(folder, task, [-1], members[0].test_ids, [test])
         if self.apart:
             self._copy(*(f"ensembles/{name}/{f}" for f in ("weights.json", "ensemble.md")))
             self._copy(f"ensembles/{name}/oof.parquet")
@@ -129,6 +129,7 @@ class Delivery:
         if name not in self.needs.seeds:
             folder = self.paths.ensemble(name.removeprefix(ENSEMBLES))
         test, test_ids = mean_of_seeds(folder / "test.parquet", task, seed)
-        nothing = np.zeros((0, task.n_outputs))
-        pred = mean_of_seeds(folder / "oof.parquet", task, seed)[0] if ranked else nothing
+        pred = np.zeros((0, task.n_outputs))
+        if ranked:
+            pred = mean_of_seeds(folder / "oof.parquet", task, seed)[0]
         return Stored(spec, pred, np.zeros(len(pred), np.int64), test, test_ids, {})

@@ -7,11 +7,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 
+from oofline.blocks import Block, finite
 from oofline.data.competition import Competition
 from oofline.errors import DataError
 from oofline.inference.needs import Unit, unit_name
 from oofline.models.text_model import WEIGHTS_FILE
-from oofline.results import Task, prediction_array, prediction_frame
+from oofline.results import Task, prediction_array, prediction_columns, prediction_frame
 from oofline.scoring.oof import read_parquet
 from oofline.scoring.summary import write_frame
 from oofline.storage import read_json, sha256_of
@@ -62,7 +63,7 @@ def check_outputs(folder: Path, task: Task) -> None:
     if not path.is_file():
         return
     there = [name for name in pq.read_schema(path).names if name.startswith("pred_")]
-    if there != [f"pred_{name}" for name in task.outputs]:
+    if there != prediction_columns(task):
         raise DataError(
             f"{path} holds {', '.join(there)}, but train.csv gives {', '.join(task.outputs)}: "
             "it is not the competition that this fold was trained on"
@@ -70,7 +71,7 @@ def check_outputs(folder: Path, task: Task) -> None:
 
 
 def write_test_predictions(
-    folder: Path, task: Task, ids: np.ndarray, unit: Unit, pred: np.ndarray, remedy: str
+    folder: Path, task: Task, ids: np.ndarray, unit: Unit, pred: Block, remedy: str
 ) -> None:
     """Write a fold's test.parquet.
 
@@ -79,19 +80,19 @@ def write_test_predictions(
         task: gives the outputs.
         ids: (n_test,) str.
         unit: which fold.
-        pred: (n_test, T) float64.
+        pred: `Block` of n_test rows.
         remedy: what to do about predictions that are not finite.
 
     Raises:
         DataError: a prediction is not finite.
     """
-    if not np.isfinite(pred).all():
+    if not finite(pred).all():
         raise DataError(f"{unit_name(unit)}: predictions are not finite: {remedy}")
     write_frame(folder / "test.parquet", [prediction_frame(task, ids, *unit[1:], pred=pred)])
 
 
-def stored_validation(folder: Path, competition: Competition) -> tuple[np.ndarray, np.ndarray]:
-    """Training rows that a fold has validated, those still there: (rows (r,), pred (r, T))."""
+def stored_validation(folder: Path, competition: Competition) -> tuple[np.ndarray, Block]:
+    """Training rows that a fold has validated, those still there: (rows (r,), pred, a `Block`)."""
     frame = read_parquet(folder / "oof.parquet")
     at = pd.Index(competition.train_ids).get_indexer(pd.Index(frame["id"]))
     return at[at >= 0], prediction_array(competition.task, frame[at >= 0])

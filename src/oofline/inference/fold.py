@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from oofline.blocks import average, joined, largest_difference
 from oofline.config import CFG
 from oofline.data.batches import sorted_batches
 from oofline.data.competition import Competition, read_competition
@@ -170,17 +171,21 @@ class _StoredFold:
         if not len(at):
             return None, 0
         tokens = self._tokens([competition.train_rows[row] for row in at], "check")
-        found = np.empty((len(tokens), wanted.shape[1]))
+        parts = []
         size = self.cfg.eval_batch_size
         batches = some_batches(tokens, size, n_rows)
         for batch in batches:
-            found[batch] = predict(
+            found = predict(
                 self.model, tokens, batch, self.precision, size, between=self.guard.check
             ).pred
-        rows, orders = np.unique(np.concatenate(batches) % len(at), return_counts=True)
+            parts.append((batch, found))
+        order = np.concatenate(batches)
+        rows, orders = np.unique(order % len(at), return_counts=True)
         rows = rows[orders == tokens.orders]
-        mean = found.reshape(tokens.orders, len(at), -1).mean(axis=0)
-        difference = float(np.abs(mean[rows] - wanted[rows]).max())
+        now = joined(parts)
+        sides = [rows + side * len(at) for side in range(tokens.orders)]
+        mean = average([now[np.searchsorted(np.sort(order), side)] for side in sides])
+        difference = largest_difference(mean, wanted[rows])
         return math.inf if math.isnan(difference) else difference, len(rows)
 
 

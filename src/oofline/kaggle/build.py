@@ -19,6 +19,7 @@ from oofline.kaggle.half import measure_rounding, write_half
 from oofline.kaggle.image import Image, limits, load_image
 from oofline.kaggle.manifest import NAME, git_commit, hash_tree
 from oofline.kaggle.secrets import check_secrets
+from oofline.models.kept import BACKBONES
 from oofline.models.text_model import WEIGHTS_FILE
 from oofline.progress import bar, say
 from oofline.storage import Paths, sha256_of, write_json, write_text
@@ -160,7 +161,8 @@ def _write_part(
 
 
 def _place_half(source: Path, target: Path) -> None:
-    (write_half if target.name == WEIGHTS_FILE else bundle.place)(source, target)
+    trained = target.name == WEIGHTS_FILE and BACKBONES not in target.parts
+    (write_half if trained else bundle.place)(source, target)
 
 
 def _write_notebook(

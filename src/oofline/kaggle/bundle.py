@@ -13,6 +13,7 @@ from oofline.data.words import splitter_of
 from oofline.errors import DataError
 from oofline.models.hub import model_folder
 from oofline.models.japanese import FORMER_DICTIONARY
+from oofline.models.kept import kept_files
 from oofline.scoring.stored import members_that_count, stored_folder
 from oofline.storage import Paths, read_json
 
@@ -77,6 +78,7 @@ def trained_files(paths: Paths, name: str) -> Iterator[tuple[str, Path]]:
         yield from _below(paths, folder.glob("oof.parquet"))
     for unit in units:
         yield from _below(paths, filter(_is_needed, sorted(unit.folder.iterdir())))
+    yield from _below(paths, {file for unit in units for file in kept_files(unit.folder)})
 
 
 def _ensembles(paths: Paths, name: str) -> list[Path]:
@@ -102,11 +104,13 @@ def _below(paths: Paths, found: Any) -> Iterator[tuple[str, Path]]:
 
 
 def training_files(cfg: CFG, paths: Paths) -> Iterator[tuple[str, Path]]:
-    """(path in the dataset, file) of what MODE=train needs: the folds and the encoder, if any."""
+    """(path in the dataset, file) of what MODE=train needs: folds, encoder, pseudo-labels."""
     for pattern in ("folds.csv", "folds.json", "folds_groups.csv"):
         yield from _below(paths, paths.output.glob(pattern))
     if cfg.kind != "transformer":
         return
+    if cfg.pseudo:
+        yield from _below(paths, paths.pseudo(cfg.pseudo).glob("*.*"))
     folder = model_folder(cfg.model)
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.suffix in _FOLD_SUFFIXES and not path.name.startswith("."):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from oofline.blocks import Block, joined, largest_difference
 from oofline.config import CFG
 from oofline.data.competition import Competition
 from oofline.data.tokens import cutting_of, tokenize
@@ -101,8 +102,8 @@ def measure_rounding(
         ConfigError: there is no transformer among the units.
     """
     task, name = competition.task, "fp32"
-    full: list[np.ndarray] = []
-    half: list[np.ndarray] = []
+    full: list[tuple[np.ndarray, Block]] = []
+    half: list[tuple[np.ndarray, Block]] = []
     truth: list[np.ndarray] = []
     units = [u for u in units if experiment_settings(paths, u.exp).kind == "transformer"]
     if not units:
@@ -116,16 +117,18 @@ def measure_rounding(
                 raise DataError(f"{unit.folder / 'oof.parquet'} holds ids that are not in train")
             rows = np.array([index[row_id] for row_id in ids])
             first, second, name = _predict_twice(cfg, paths, task, competition, unit, rows)
-            full, half, truth = [*full, first], [*half, second], [*truth, competition.y[rows]]
+            at = np.arange(len(rows)) + sum(map(len, truth))
+            full, half = [*full, (at, first)], [*half, (at, second)]
+            truth.append(competition.y[rows])
             progress.advance()
-    a, b, y = np.concatenate(full), np.concatenate(half), np.concatenate(truth)
-    largest = float(np.abs(a - b).max())
+    a, b, y = joined(full), joined(half), np.concatenate(truth)
+    largest = largest_difference(a, b)
     return Rounding(score(task, y, a), score(task, y, b), largest, len(y), name)
 
 
 def _predict_twice(
     cfg: CFG, paths: Paths, task: Task, competition: Competition, unit: Unit, rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, str]:  # fmt: skip
+) -> tuple[Block, Block, str]:  # fmt: skip
     """Predictions (n, T) with the weights as they are and rounded, and the precision's name."""
     tokenizer = load_tokenizer(str(unit.folder))
     tokens = tokenize(paths, competition.train_rows, tokenizer, cutting_of(cfg), "train")

@@ -1,14 +1,17 @@
 """submission.csv: joined by id to sample_submission, checked before it gets its name."""
 
 import datetime
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from oofline.blocks import Block, average
 from oofline.errors import ConfigError, DataError
 from oofline.results import Task, prediction_array
+from oofline.scoring.answers import answers_from
 from oofline.scoring.metrics import Cut, default_cut, hard_labels
 from oofline.scoring.oof import join, read_parquet
 from oofline.scoring.stored import stored_folder
@@ -19,7 +22,10 @@ SUM_TOLERANCE = 1e-3
 """How far the probabilities of a row may be from summing to one."""
 
 
-def make_submission(paths: Paths, task: Task, sample: pd.DataFrame, id_col: str, name: str) -> Path:
+def make_submission(
+    paths: Paths, task: Task, sample: pd.DataFrame, id_col: str, name: str,
+    contexts: Mapping[str, str] | None = None,
+) -> Path:  # fmt: skip
     """Write output/<comp>/submission.csv, and submission.json that says where it came from.
 
     Args:
@@ -28,6 +34,7 @@ def make_submission(paths: Paths, task: Task, sample: pd.DataFrame, id_col: str,
         sample: sample_submission, every column as text; gives ids, order and columns.
         id_col: its id column.
         name: an experiment or an ensemble; predictions are averaged over its seeds.
+        contexts: id -> text that its answer is cut out of; None where no answers are asked for.
 
     Returns:
         The path written.
@@ -43,7 +50,12 @@ def make_submission(paths: Paths, task: Task, sample: pd.DataFrame, id_col: str,
     cut = default_cut(task)
     if scores.get("threshold") is not None:
         cut = np.asarray(scores["threshold"], dtype=np.float64)
-    submission = fill_sample(task, sample, id_col, pred, cut)
+    if contexts is None:
+        submission = fill_sample(task, sample, id_col, pred, cut)
+    else:
+        column = prediction_columns(task, sample, id_col)[0]
+        texts = [contexts[row_id] for row_id in sample[id_col]]
+        submission = sample.assign(**{column: answers_from(texts, pred, task.longest)})
     with replacing(paths.submission) as temporary:
         submission.to_csv(temporary, index=False, lineterminator="\n")
         validate_submission(temporary, sample, id_col, task)
@@ -64,15 +76,11 @@ def make_submission(paths: Paths, task: Task, sample: pd.DataFrame, id_col: str,
     return paths.submission
 
 
-def _mean_test(path: Path, task: Task, ids: pd.Series) -> np.ndarray:
+def _mean_test(path: Path, task: Task, ids: pd.Series) -> Block:
     """Test predictions (n, T) averaged over seeds, in the order of ``ids``."""
     frame, wanted = read_parquet(path), pd.Index(ids.astype(str))
-    seeds = list(frame["seed"].unique())
-    total = np.zeros((len(wanted), task.n_outputs))
-    for seed in seeds:
-        part = frame[frame["seed"] == seed]
-        total += prediction_array(task, part)[join(path, part["id"], wanted)] / len(seeds)
-    return total
+    parts = [frame[frame["seed"] == seed] for seed in frame["seed"].unique()]
+    return average([prediction_array(task, part)[join(path, part["id"], wanted)] for part in parts])
 
 
 def fill_sample(
@@ -159,7 +167,7 @@ def check_submission(found: pd.DataFrame, sample: pd.DataFrame, id_col: str, tas
     Raises:
         DataError: columns, number of rows, ids or their order differ from the sample's; a value is
             empty or not finite; a probability is outside 0..1 or a row of class probabilities does
-            not sum to one; a label is not one of the task's.
+            not sum to one; a label is not one of the task's; all answers are empty.
     """
     if list(found.columns) != list(sample.columns):
         raise DataError(
@@ -171,6 +179,9 @@ def check_submission(found: pd.DataFrame, sample: pd.DataFrame, id_col: str, tas
     if task.asks == "label":
         for name in columns:
             _check_labels(found[name], _written_labels(task, sample[columns[0]]))
+    elif task.asks == "answer":
+        if not found[columns[0]].str.strip().any():
+            raise DataError(f"every answer in column {columns[0]} is empty")
     else:
         _check_numbers(found, columns, task)
 

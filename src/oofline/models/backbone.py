@@ -1,4 +1,4 @@
-"""Loads any encoder of transformers, or says in one line why it cannot."""
+"""Loads any encoder or decoder of transformers, or says in one line why it cannot."""
 
 import contextlib
 import inspect
@@ -13,13 +13,16 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES as _ENCODERS,
 )
 from transformers.utils import logging
 
 from oofline.config import CFG
 from oofline.errors import ConfigError
 from oofline.models.dropout import set_config_dropout, set_dropout
+from oofline.models.four_bit import four_bit
 from oofline.models.hub import has_safetensors, model_folder
 from oofline.models.japanese import refuse_single_characters, tokenizer_options
 from oofline.storage import read_json
@@ -65,23 +68,37 @@ def load_tokenizer(name: str) -> transformers.PreTrainedTokenizerBase:
 
 
 def load_backbone(cfg: CFG, dropout: float | None, weights: bool = True) -> PreTrainedModel:
-    """Load the encoder ``cfg.model`` in float32, without a pooler layer.
+    """Load the encoder or decoder ``cfg.model`` in float32, without a pooler layer.
+
+    A decoder keeps its causal mask: every token sees itself and what stands before it. Its cache
+    of keys and values, which serves generation alone, is off.
 
     Args:
-        cfg: reads model and gradient_checkpointing.
+        cfg: reads model, pooling, gradient_checkpointing and lora_4bit.
         dropout: every dropout of the backbone; None keeps its own.
         weights: False builds the architecture only; its weights are then undefined and must be
             loaded by the caller.
 
     Raises:
-        ConfigError: the model cannot be found, read, or is not an encoder.
+        ConfigError: the model cannot be found or read, is neither encoder nor decoder, or does
+            not fit the pooling.
     """
     folder = model_folder(cfg.model)
     with _quiet():
-        config = _encoder_config(cfg.model, folder)
+        config = _text_config(cfg.model, folder)
+        if is_decoder(config) and cfg.pooling == "cls":
+            raise ConfigError(
+                f'pooling = "cls" reads the first token, which in a decoder ({config.model_type}) '
+                'has seen no other: use "last" or "mean"'
+            )
+        config.use_cache = False
         if dropout is not None:
             set_config_dropout(config, dropout)
-        backbone = _pretrained(cfg.model, folder, config) if weights else _blank(cfg.model, config)
+        if weights:
+            quantized = four_bit(cfg) if cfg.lora_4bit else {}
+            backbone = _pretrained(cfg.model, folder, config, quantized)
+        else:
+            backbone = _blank(cfg.model, config)
     if dropout is not None:
         set_dropout(backbone, dropout)
     if cfg.gradient_checkpointing:
@@ -89,7 +106,13 @@ def load_backbone(cfg: CFG, dropout: float | None, weights: bool = True) -> PreT
     return backbone
 
 
-def _encoder_config(name: str, folder: Path) -> Any:
+def is_decoder(config: Any) -> bool:
+    """Whether a transformers config is that of a causal language model, and of no encoder."""
+    kind = config.model_type
+    return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in _ENCODERS
+
+
+def _text_config(name: str, folder: Path) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except _LOADING_ERRORS as error:
@@ -99,11 +122,13 @@ def _encoder_config(name: str, folder: Path) -> Any:
     kind = config.model_type
     if config.is_encoder_decoder:
         raise ConfigError(f"model = {name!r}: {kind} is an encoder-decoder, not supported yet")
-    if kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
-        what = "a decoder" if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else "not a text encoder"
+    known = kind in _ENCODERS or (is_decoder(config) and type(config) in transformers.MODEL_MAPPING)
+    if not known or config.get_text_config() is not config:
+        what = "not a text model" if not known else "more than a text model"
         raise ConfigError(
             f"model = {name!r}: {kind} is {what}, not supported yet; choose an encoder such as "
-            "BERT, RoBERTa, DeBERTa, ELECTRA or ModernBERT"
+            "BERT, RoBERTa, DeBERTa, ELECTRA or ModernBERT, or a decoder such as Llama, Qwen or "
+            "Gemma"
         )
     return config
 
@@ -115,13 +140,14 @@ def _class_options(config: Any) -> dict[str, bool]:
     return {"add_pooling_layer": False} if known else {}
 
 
-def _pretrained(name: str, folder: Path, config: Any) -> PreTrainedModel:
+def _pretrained(name: str, folder: Path, config: Any, quantized: dict[str, Any]) -> PreTrainedModel:
     if not has_safetensors(folder):
         raise ConfigError(_no_weights(name, folder))
     try:
         backbone, info = AutoModel.from_pretrained(
             folder, config=config, dtype=torch.float32, use_safetensors=True,
-            trust_remote_code=False, output_loading_info=True, **_class_options(config),
+            trust_remote_code=False, output_loading_info=True, **quantized,
+            **_class_options(config),
         )  # fmt: skip
     except _LOADING_ERRORS as error:
         raise ConfigError(
@@ -131,7 +157,7 @@ def _pretrained(name: str, folder: Path, config: Any) -> PreTrainedModel:
     missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
     if missing:
         raise ConfigError(
-            f"model = {name!r}: {len(missing)} weights of the {config.model_type} encoder are not "
+            f"model = {name!r}: {len(missing)} weights of the {config.model_type} model are not "
             f"in {folder} and would be random ({', '.join(missing[:3])}, ...); the files belong "
             "to another architecture"
         )
@@ -160,6 +186,10 @@ def _checkpoint_gradients(name: str, backbone: PreTrainedModel) -> None:
     if not backbone.supports_gradient_checkpointing:
         raise ConfigError(f"gradient_checkpointing is not supported by {name}: switch it off")
     backbone.gradient_checkpointing_enable({"use_reentrant": False})
+    if hasattr(backbone, "_require_grads_hook"):
+        # only reentrant checkpointing needs inputs that require gradients; frozen layers would be
+        # recomputed and differentiated for nothing
+        backbone.disable_input_require_grads()
 
 
 def _line(error: Exception) -> str:

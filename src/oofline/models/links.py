@@ -14,15 +14,16 @@ def linked(link: Link, logits: Tensor) -> Tensor:
 
     Args:
         link: what the logits mean, see `oofline.tasks.LOSSES`.
-        logits: (S, B, T) float32.
+        logits: (S, B, T) float32; (S, B, 2, G) of starts and ends among G tokens ("span").
 
     Returns:
         (B, T) probabilities ("sigmoid", "softmax") or the logits themselves ("identity");
-        (B, 1) the expected position on a scale, from 0 for its lowest step ("expected", "corn").
+        (B, 1) the expected position on a scale, from 0 for its lowest step ("expected", "corn");
+        (B, 2, G) probabilities of each token ("span").
     """
     if link == "sigmoid":
         return logits.sigmoid().mean(0)
-    if link == "softmax":
+    if link in ("softmax", "span"):
         return logits.softmax(-1).mean(0)
     if link == "expected":
         steps = torch.arange(logits.shape[-1], device=logits.device)

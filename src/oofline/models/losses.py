@@ -52,43 +52,64 @@ class Loss(nn.Module):
         """Loss of one batch.
 
         Args:
-            logits: (S, B, T) of any float type; the loss is computed in float32.
-            labels: (B,) int64 class indices; (B, T) int64 for several labels; (B, T) float for
-                values, standardised as the logits are (see `TextModel.encode`).
+            logits: (S, B, T) of any float type; the loss is computed in float32. (S, B, 2, G) for
+                spans.
+            labels: (B,) int64 class indices; (B, 2) int64 first and last token for spans; (B, T)
+                int64 for several labels; (B, T) float for values, standardised as the logits are
+                (see `TextModel.encode`). Soft labels are float: (B, K) probabilities of classes or
+                steps of a scale, (B, T) of labels.
 
         Returns:
             () float32.
         """
-        logits = logits.float()
         if self.name == "cross_entropy":
-            return self._cross_entropy(logits, labels).mean()
-        if self.name == "bce":
-            return self._over_targets(self._bce(logits, labels.view(len(labels), -1)))
+            return self._cross_entropy(logits.float(), labels).mean()
         if self.name == "corn":
-            return self._corn(logits, labels).mean()
-        labels = labels.float().expand_as(logits)
-        if self.name == "huber":
-            return self._over_targets(
-                F.huber_loss(logits, labels, delta=self.delta, reduction="none")
-            )
-        squares = (logits - labels).square()
-        if self.name == "mse":
-            return self._over_targets(squares)
-        return self._over_targets((squares.mean(1) + RMSE_EPS).sqrt())
+            return self._corn(logits.float(), labels).mean()
+        return self._cells(logits.float(), labels).mean()
 
-    def _over_targets(self, parts: Tensor) -> Tensor:
-        """Mean of (..., T) with the targets' weights."""
-        return (parts * self.target_weights if self.target_weights.numel() else parts).mean()
+    def by_target(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(T,) what each of several targets or labels adds: their mean is `forward`'s loss.
+
+        Args:
+            logits: (S, B, T), see `forward`.
+            labels: (B, T).
+        """
+        return self._cells(logits.float(), labels).flatten(0, 1).mean(0)
+
+    def _cells(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(S, B, T) losses times the targets' weights; (S, 1, T) for "rmse"."""
+        if self.name == "bce":
+            cells = self._bce(logits, labels.view(len(labels), -1))
+        elif self.name == "huber":
+            truth = labels.float().expand_as(logits)
+            cells = F.huber_loss(logits, truth, delta=self.delta, reduction="none")
+        else:
+            cells = (logits - labels.float().expand_as(logits)).square()
+        if self.name == "rmse":
+            cells = (cells.mean(1, keepdim=True) + RMSE_EPS).sqrt()
+        return cells * self.target_weights if self.target_weights.numel() else cells
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(S, B) cross-entropy against (1 - s) on the label and s / K on every class."""
+        """Cross-entropy against (1 - s) on the label and s / K on every class.
+
+        (S, B); of spans (S, B, 2), for the start and the end. Soft labels are the targets.
+        """
+        soft = labels.is_floating_point()
+        targets = labels.expand(logits.shape if soft else logits.shape[:-1])
         rows = F.cross_entropy(
-            logits.flatten(0, 1),
-            labels.repeat(len(logits)),
+            logits.flatten(0, -2),
+            targets.flatten(0, -2 if soft else -1),
             reduction="none",
             label_smoothing=self.smoothing,
-        ).view(logits.shape[:2])
-        return rows * self.row_weights[labels] if self.row_weights.numel() else rows
+        ).view(logits.shape[:-1])
+        return rows * self._weights_of(labels) if self.row_weights.numel() else rows
+
+    def _weights_of(self, labels: Tensor) -> Tensor:
+        """(B,) class weights; of soft labels the expected ones."""
+        if labels.is_floating_point():
+            return labels @ self.row_weights
+        return self.row_weights[labels]
 
     def _bce(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(S, B, T) binary cross-entropy against y (1 - s) + s / 2."""
@@ -98,8 +119,8 @@ class Loss(nn.Module):
         )
         if not self.row_weights.numel():
             return cells
-        positions = torch.arange(labels.shape[1], device=labels.device)
-        return cells * self.row_weights.view(-1, 2)[positions, labels.long()]
+        negative, positive = self.row_weights.view(-1, 2).T
+        return cells * (negative * (1 - labels) + positive * labels)
 
     def _corn(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(S, B) CORN (Shi, Cao and Raschka 2021, arXiv:2111.08851).
@@ -109,15 +130,28 @@ class Loss(nn.Module):
         the K - 1 logits that apply to it of -[y > k] log sigmoid(z_k) - [y <= k] log(1 -
         sigmoid(z_k)). The paper divides the sum over rows by the number of terms; here it is
         divided by rows x (K - 1), which does not depend on how rows fall into micro-batches.
+        Of soft labels the expected loss is taken: P(y >= k) in place of whether y >= k.
         """
-        steps = torch.arange(logits.shape[-1], device=labels.device)
-        beyond = (labels[:, None] > steps).to(logits.dtype)
-        applies = labels[:, None] >= steps
+        applies, beyond = _on_the_way(labels, logits.shape[-1])
         cells = F.binary_cross_entropy_with_logits(
-            logits, beyond.expand_as(logits), reduction="none"
+            logits, beyond.to(logits.dtype).expand_as(logits), reduction="none"
         )
         rows = (cells * applies).mean(-1)
-        return rows * self.row_weights[labels] if self.row_weights.numel() else rows
+        return rows * self._weights_of(labels) if self.row_weights.numel() else rows
+
+
+def _on_the_way(labels: Tensor, n_steps: int) -> tuple[Tensor, Tensor]:
+    """P(y >= k) and P(y > k | y >= k) for k = 0 .. K - 2, each (B, K - 1); 0 and 1 if labels are.
+
+    Args:
+        labels: (B,) int64 steps, or (B, K) probabilities of them.
+        n_steps: K - 1.
+    """
+    if not labels.is_floating_point():
+        steps = torch.arange(n_steps, device=labels.device)
+        return labels[:, None] >= steps, (labels[:, None] > steps)
+    tail = labels.flip(-1).cumsum(-1).flip(-1)
+    return tail[:, :-1], (tail[:, 1:] / tail[:, :-1].clamp(min=1e-9)).clamp(max=1.0)
 
 
 def build_loss(cfg: CFG, task: Task, y_train: np.ndarray) -> Loss:
@@ -140,7 +174,7 @@ def build_loss(cfg: CFG, task: Task, y_train: np.ndarray) -> Loss:
         which = which if task.kind == "ordinal" else f"{task.kind} task"
         raise ConfigError(f'loss = "{name}" does not fit a {which}: use "{fitting[0]}"')
     targets = _target_weights(cfg, task)
-    if task.link == "identity":
+    if task.link in ("identity", "span"):
         _refuse_class_settings(cfg, task)
         return Loss(name, delta=cfg.huber_delta, target_weights=targets)
     if name == "corn" and cfg.label_smoothing > 0:

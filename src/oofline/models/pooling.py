@@ -76,6 +76,20 @@ class MaxPooling(Pooling):
         return states.amax(1)
 
 
+class LastTokenPooling(Pooling):
+    """State of the last token that is no padding, on whichever side the padding stands.
+
+    In a decoder it is the only one that has seen the whole text (Radford et al. 2018).
+    """
+
+    def _pool(self, layers: Sequence[Tensor], mask: Tensor | None) -> Tensor:
+        states = layers[-1]
+        if mask is None:
+            return states[:, -1].float()
+        last = mask.shape[1] - 1 - mask.flip(1).int().argmax(1)
+        return states[torch.arange(len(states), device=states.device), last].float()
+
+
 class AttentionPooling(Pooling):
     """Mean weighted by softmax(v . tanh(W h + b)) over the tokens (Yang et al. 2016)."""
 
@@ -169,7 +183,7 @@ def build_pooling(cfg: CFG, hidden_size: int, n_layers: int) -> Pooling:
         kind = WeightedLayerPooling if cfg.pooling == "weighted-layer" else LastKPooling
         return kind(hidden_size, cfg.pooling_layers)
     heads: dict[str, type[Pooling]] = {
-        "cls": ClsPooling, "mean": MeanPooling, "max": MaxPooling,
+        "cls": ClsPooling, "mean": MeanPooling, "max": MaxPooling, "last": LastTokenPooling,
         "attention": AttentionPooling, "gem": GemPooling,
     }  # fmt: skip
     return heads[cfg.pooling](hidden_size)

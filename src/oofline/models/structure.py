@@ -1,4 +1,4 @@
-"""Where the layers of an encoder are, found by structure and not by names."""
+"""Where the layers of a backbone are, found by structure and not by names."""
 
 import inspect
 from collections.abc import Callable
@@ -69,7 +69,7 @@ def most_tokens(backbone: PreTrainedModel) -> int | None:
     table serve 512 tokens.
     """
     for name, module in backbone.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+        if name.endswith(("position_embeddings", "wpe")) and isinstance(module, nn.Embedding):
             padding = module.padding_idx
             return module.num_embeddings - (0 if padding is None else padding + 1)
     return None

@@ -11,9 +11,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from oofline.config import CFG
 from oofline.errors import ConfigError, DataError
+from oofline.models.adapters import add_adapters
 from oofline.models.backbone import load_backbone
+from oofline.models.kept import backbone_of, write_note
 from oofline.models.links import linked, linked_width
 from oofline.models.pooling import Pooling, build_pooling, initialise_linear, mean_of_windows
+from oofline.models.spans import TokenStates, span_logits
 from oofline.models.structure import has_segments, most_tokens
 from oofline.models.weights import read_tensors, write_tensors
 from oofline.results import Task
@@ -66,19 +69,20 @@ class TextModel(nn.Module):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         windows: Tensor | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
-        """Run one batch; the backbone runs once, whatever the number of dropout samples.
+        """Run one batch; the backbone runs once for all dropout samples.
 
         Args:
             input_ids: (W, L) int64, W inputs of B rows.
-            attention_mask: (W, L) int64, 1 = token, 0 = padding; None = nothing is padded,
-                which is the faster way and gives the same result.
+            attention_mask: (W, L) int64, 1 = token, 0 = padding; None = no padding (faster).
             token_type_ids: (W, L) int64 segments; read where the backbone has more than one.
             windows: (B,) int64 inputs of each row, whose pooled vectors are averaged; None: W = B.
+            places: (B, G, 2) int64, tokens of the contexts (spans only; see `span_logits`).
 
         Returns:
             (S, B, T) float32 logits (standardised values for regression), also under autocast;
-            S = `CFG.dropout_samples` in training, 1 in evaluation.
+            S = `CFG.dropout_samples` in training, 1 in evaluation. (S, B, 2, G) for spans.
         """
         self._match_attention(input_ids.device.type)
         all_layers = self.pooling.needs_all_layers
@@ -91,10 +95,11 @@ class TextModel(nn.Module):
             pooled = self.pooling(
                 (*result.hidden_states[:-1], states) if all_layers else states, attention_mask
             )
-            if windows is not None:
+            if windows is not None and places is None:
                 pooled = mean_of_windows(pooled, windows)
             samples = self.samples if self.training else 1
-            return self.output(self.dropout(pooled.expand(samples, *pooled.shape)))
+            logits = self.output(self.dropout(pooled.expand(samples, *pooled.shape)))
+            return logits if places is None else span_logits(logits, places)
 
     @property
     def n_outputs(self) -> int:
@@ -112,13 +117,9 @@ class TextModel(nn.Module):
             self.backbone.set_attn_implementation(wanted)
 
     def predictions(self, logits: Tensor) -> Tensor:
-        """Logits to what the files hold.
+        """Logits (S, B, T) or (S, B, 2, G) to what the files hold, (B, `n_outputs`) or (B, 2, G).
 
-        Args:
-            logits: (S, B, T).
-
-        Returns:
-            (B, `n_outputs`) float32, see `linked`; values are in target units.
+        See `linked`; float32, values are in target units.
         """
         found = linked(self.link, logits.float())
         return found * self.target_std + self.target_mean if self.link == "identity" else found
@@ -175,13 +176,13 @@ def save_model(
     Args:
         model: on any device.
         tokenizer: of the encoder.
-        folder: receives model.safetensors, config.json and the tokenizer's files.
+        folder: receives model.safetensors, config.json and the tokenizer's files (and `kept.NOTE`).
 
     Returns:
         SHA-256 of each file, by its path below the folder.
     """
-    state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
-    names = ["config.json", WEIGHTS_FILE]
+    state = {name: value.cpu() for name, value in model.state_dict().items()}
+    names = ["config.json", WEIGHTS_FILE, *write_note(model.backbone, folder)]
     with tempfile.TemporaryDirectory() as temporary:
         for name in tokenizer.save_pretrained(temporary):
             source = Path(name)
@@ -197,24 +198,25 @@ def load_model(cfg: CFG, task: Task, folder: Path) -> TextModel:
     """Rebuild a model that `save_model` wrote, from its folder alone and without network.
 
     Args:
-        cfg: the settings it was trained with (``cfg.model`` is not read).
+        cfg: the settings it was trained with (of ``cfg.model`` see `kept.backbone_of`).
         task: as in training.
         folder: a fold's folder.
 
     Raises:
         ConfigError: files are missing or damaged, or ``cfg`` or ``task`` do not fit them.
     """
-    cfg = replace(cfg, model=str(folder))
+    cfg = replace(cfg, model=str(backbone_of(folder, cfg.model) if cfg.lora_r else folder))
     path = folder / WEIGHTS_FILE
     try:
         state, _ = read_tensors(path)
     except DataError as error:
-        raise ConfigError(
-            f"{path} is missing or damaged; delete the folder {folder} and train it again"
-        ) from error
-    backbone = load_backbone(cfg, _backbone_dropout(cfg, task), weights=False)
-    with torch.random.fork_rng(devices=[]):  # the head's first values are drawn, and replaced below
+        message = f"{path} is missing or damaged; delete the folder {folder} and train it again"
+        raise ConfigError(message) from error
+    backbone = load_backbone(cfg, _backbone_dropout(cfg, task), weights=cfg.lora_r > 0)
+    with torch.random.fork_rng(devices=[]):  # the first values are drawn, and replaced below
         model = _assemble(cfg, task, backbone)
+        if cfg.lora_r:
+            add_adapters(model, cfg)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -230,7 +232,8 @@ def _assemble(cfg: CFG, task: Task, backbone: PreTrainedModel) -> TextModel:
     most = most_tokens(backbone)
     if most is not None and cfg.max_len > most:
         raise ConfigError(f"max_len = {cfg.max_len}, but {cfg.model} reads {most} tokens at most")
-    pooling = build_pooling(cfg, config.hidden_size, config.num_hidden_layers)
+    size, spans = config.hidden_size, task.link == "span"
+    pooling = TokenStates(size) if spans else build_pooling(cfg, size, config.num_hidden_layers)
     return TextModel(
         backbone, pooling, task.link, task.n_logits, cfg.dropout_samples, cfg.dropout_sample_p
     )
@@ -238,9 +241,7 @@ def _assemble(cfg: CFG, task: Task, backbone: PreTrainedModel) -> TextModel:
 
 def _backbone_dropout(cfg: CFG, task: Task) -> float | None:
     """The setting, or 0 for values, or None (the backbone's own)."""
-    if cfg.dropout is None and task.link == "identity":
-        return 0.0
-    return cfg.dropout
+    return 0.0 if cfg.dropout is None and task.link == "identity" else cfg.dropout
 
 
 def _columns(y: np.ndarray) -> np.ndarray:

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from oofline.blocks import average
 from oofline.config import CFG
 from oofline.data.competition import Competition
 from oofline.errors import DataError
+from oofline.report.answers import draw_answers
 from oofline.report.calibration import calibration
 from oofline.report.curves import learning_curves, lr_schedule
 from oofline.report.importance import draw_baseline
@@ -63,8 +65,8 @@ def draw_experiment(
     Returns:
         learning_curves, lr_schedule (of a baseline: importance), confusion (classes, scales),
         calibration (classes, labels), predicted_vs_true (values, scales), target_scores (several
-        targets), score_by_length and worst_rows, all .png; worst_rows.csv, with whole texts, is
-        written beside them.
+        targets), score_by_answer and score_by_question (answers), score_by_length and worst_rows,
+        all .png; worst_rows.csv, with whole texts, is written beside them.
     """
     folder = paths.experiment(cfg.exp) / "pictures"
     pictures = draw_training(cfg, paths, competition, oof, scores, folder)
@@ -109,7 +111,7 @@ def draw_predictions(
 ) -> list[Path]:
     """Right and wrong, score by text length, and the worst rows; averaged over seeds."""
     task, y = competition.task, competition.y[oof.rows]
-    pred = oof.blocks["pred"].mean(axis=0)
+    pred = average(oof.blocks["pred"])
     texts = [competition.train_texts[row] for row in oof.rows]
     inputs = cross_fitted_decision(task, y, pred, oof.fold).inputs
     lengths = np.array([len(text) for text in texts])
@@ -117,6 +119,9 @@ def draw_predictions(
     table = worst_table(task, oof.ids, oof.fold, texts, y, pred, WORST)
     write_text(folder / "worst_rows.csv", table.to_csv(index=False))
     title = f"{cfg.comp} {cfg.exp}: the {len(table)} rows predicted worst, out of fold"
+    if task.truth == "answer":
+        parts = draw_answers(folder, task, y, texts, inputs, groups, cfg.bootstrap_samples)
+        return [*parts, worst_rows(folder / "worst_rows.png", table, title)]
     pictures = _right_and_wrong(folder, task, y, pred, inputs)
     if task.several:
         drawn = (read_histories(cfg, paths, oof), groups, cfg.bootstrap_samples)

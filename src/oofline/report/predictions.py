@@ -8,11 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from sklearn.metrics import confusion_matrix
 
+from oofline.blocks import Block
 from oofline.report.fonts import displayable, text_width
 from oofline.report.style import BLUE, DARK, ORANGE, figure, titles
 from oofline.results import Task
 from oofline.scoring.metrics import get_metric
 from oofline.scoring.summary import decided_score, interval
+from oofline.scoring.weights import true_edges
 
 MAX_POINTS = 3000
 """Rows that are drawn as points; more are drawn as a density."""
@@ -144,28 +146,55 @@ def score_by_length(
         unit: of the lengths.
     """
     bins = quantile_bins(lengths, max(1, min(8, len(y) // ROWS_PER_BIN)))
+    parts = {}
+    for index in range(bins.max() + 1):
+        rows = np.flatnonzero(bins == index)
+        first, last = int(lengths[rows].min()), int(lengths[rows].max())
+        parts[f"{first}–{last}" if last > first else f"{first}"] = rows
+    about = ("length of the text", f"length of the text in {unit}")
+    return score_by_part(path, task, parts, y, inputs, about, groups, n_samples)
+
+
+def score_by_part(
+    path: Path,
+    task: Task,
+    parts: dict[str, np.ndarray],
+    y: np.ndarray,
+    inputs: np.ndarray,
+    about: tuple[str, str],
+    groups: np.ndarray | None = None,
+    n_samples: int = 1000,
+) -> Path:
+    """The score in parts of the rows, each with its 95 % bootstrap interval.
+
+    Args:
+        path: PNG to write.
+        task: gives the metric.
+        parts: name -> its row numbers, at least one; from left to right.
+        y: (n,) or (n, T).
+        inputs: `Decision.inputs`, out of fold.
+        about: what the parts differ in, for the title, and for the axis.
+        groups: (n,) rows that are drawn together, or None.
+        n_samples: resamples of each interval.
+    """
     with figure(path, 8.0, 4.0) as fig:
         ax = fig.subplots()
-        names = []
-        for index in range(bins.max() + 1):
-            rows = np.flatnonzero(bins == index)
+        for index, rows in enumerate(parts.values()):
             value = decided_score(task, y[rows], inputs[rows])
             lo, hi = interval(
                 task, y[rows], inputs[rows], None if groups is None else groups[rows], n_samples
             )
             ax.plot([index, index], [lo, hi], color=BLUE, linewidth=2.2, alpha=0.55)
             ax.plot([index], [value], "o", color=BLUE, markersize=7)
-            first, last = int(lengths[rows].min()), int(lengths[rows].max())
-            names.append(f"{first}–{last}\n{len(rows):,} rows" if last > first else
-                         f"{first}\n{len(rows):,} rows")  # fmt: skip
         ax.axhline(decided_score(task, y, inputs), color=DARK, linewidth=1, linestyle="--",
                    label="all rows")  # fmt: skip
+        names = [f"{displayable(name)}\n{len(rows):,} rows" for name, rows in parts.items()]
         ax.set_xticks(range(len(names)), names)
         ax.grid(False, axis="x")
         ax.set_xlim(-0.6, len(names) - 0.4)
         better = "higher" if get_metric(task.metric, task.kind).greater_is_better else "lower"
-        titles(ax, f"OOF {task.metric} by length of the text ({better} is better)",
-               f"length of the text in {unit}", f"{task.metric}, 95 % interval")  # fmt: skip
+        titles(ax, f"OOF {task.metric} by {about[0]} ({better} is better)",
+               about[1], f"{task.metric}, 95 % interval")  # fmt: skip
         ax.legend(loc="best")
     return path
 
@@ -174,13 +203,16 @@ def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def row_losses(task: Task, y: np.ndarray, pred: np.ndarray) -> np.ndarray:
+def row_losses(task: Task, y: np.ndarray, pred: Block) -> np.ndarray:
     """How wrong each prediction is (n,).
 
-    Classes: -log probability of the true class; several labels: its mean over labels. Values and
-    positions on a scale: |error|; several targets: its mean over targets, each in units of the
-    target's standard deviation.
+    Answers: -log of P(true start) * P(true end). Classes: -log probability of the true class;
+    several labels: its mean over labels. Values and positions on a scale: |error|; several
+    targets: its mean over targets, each in units of the target's standard deviation.
     """
+    if task.truth == "answer":
+        edges = true_edges(y, [pred])[0].reshape(2, -1)
+        return -np.log(np.clip(edges, 1e-15, 1.0)).sum(axis=0)
     if task.truth == "values" or task.kind == "ordinal":
         truth = y.reshape(len(y), -1)
         spread = truth.std(axis=0) if task.several else np.ones(1)

@@ -1,25 +1,25 @@
 """The settings, as text and as the README's table, from CFG's own docstrings."""
 
 import ast
+import dataclasses
 import inspect
-from types import ModuleType
+import sys
 from typing import Any
 
-from oofline import baseline_settings, config
-from oofline.baseline_settings import BaselineSettings
 from oofline.config import CFG
 
 
 def field_docs() -> dict[str, tuple[str, str]]:
-    """Field -> (section, docstring), read from the source of CFG; the baselines' fields last.
+    """Field -> (section, docstring), read from the source of CFG, then of the classes it extends.
 
     Section titles are the ``# ---- title`` comments between the fields.
     """
-    return _docs_of(config, CFG) | _docs_of(baseline_settings, BaselineSettings)
+    kinds = [kind for kind in CFG.__mro__ if dataclasses.is_dataclass(kind)]
+    return {name: found for kind in kinds for name, found in _docs_of(kind).items()}
 
 
-def _docs_of(module: ModuleType, kind: type) -> dict[str, tuple[str, str]]:
-    source = inspect.getsource(module)
+def _docs_of(kind: type) -> dict[str, tuple[str, str]]:
+    source = inspect.getsource(sys.modules[kind.__module__])
     titles = {
         number: line.split("----")[1].strip()
         for number, line in enumerate(source.splitlines(), start=1)

@@ -9,10 +9,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from oofline.blocks import Block
 from oofline.report.fonts import displayable, text_width, wrap
 from oofline.report.predictions import row_losses
 from oofline.report.style import DARK, figure
 from oofline.results import Task
+from oofline.scoring.answers import answers_from
 from oofline.scoring.metrics import default_cut, hard_labels
 
 SIZE = 9.0
@@ -31,7 +33,7 @@ def worst_table(
     fold: np.ndarray,
     texts: list[str],
     y: np.ndarray,
-    pred: np.ndarray,
+    pred: Block,
     n: int = 20,
 ) -> pd.DataFrame:
     """The n rows with the highest `row_losses`, worst first.
@@ -41,19 +43,24 @@ def worst_table(
         ids: (m,).
         fold: (m,).
         texts: m texts.
-        y: (m,) int64 or (m, T).
-        pred: (m, T) float64, out of fold.
+        y: (m,) int64 or (m, T), or (m,) answers.
+        pred: (m, T) float64, or of characters, out of fold.
         n: rows wanted.
 
     Returns:
         DataFrame with columns id, fold, true, predicted, then "p(true)" (classes), "error"
         (predicted minus true; several targets: mean size in standard deviations) or "loss"
-        (several labels), and text, uncut.
+        (several labels, answers), and text, uncut.
     """
     losses = row_losses(task, y, pred)
     order = np.argsort(-losses, kind="stable")[:n]
     table = pd.DataFrame({"id": ids[order].astype(str), "fold": fold[order]})
-    if task.several:
+    if task.truth == "answer":
+        table["true"] = [answer.text for answer in y[order]]
+        contexts = [answer.context for answer in y[order]]
+        table["predicted"] = answers_from(contexts, pred[order], task.longest)
+        table["loss"] = losses[order]
+    elif task.several:
         table["true"] = [_listed(task, row) for row in y[order]]
         table["predicted"] = [_listed(task, row) for row in pred[order]]
         table["loss" if task.truth == "labels" else "error"] = losses[order]

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from oofline.blocks import Block, Blocks, joined, of_rows
 from oofline.errors import ConfigError, DataError
 from oofline.results import Task
-from oofline.scoring.metrics import Cut, get_metric, hard_labels
+from oofline.scoring.metrics import Cut, get_metric, metric_inputs
 from oofline.scoring.weights import (
     PER_TARGET,
     convex_weights,
@@ -46,8 +47,8 @@ class Blend:
 
     Attributes:
         method: one of `METHODS` but "auto".
-        pred: (n, T) float64, each fold blended by weights from the other folds.
-        inputs: what the metric takes: labels (n,) where it needs labels, else ``pred``.
+        pred: `Block`, (n, T) float64 as a rule, each fold blended by weights from the other folds.
+        inputs: what the metric takes: labels or answers (n,) where it needs them, else ``pred``.
         fold_weights: fold -> (M,) weights used there, or (M, T) for each target.
         fold_methods: fold -> method used there (differs under "auto" only).
         fold_thresholds: fold -> cut used there (`default_cut` where none is tuned).
@@ -58,7 +59,7 @@ class Blend:
     """
 
     method: str
-    pred: np.ndarray
+    pred: Block
     inputs: np.ndarray
     fold_weights: dict[int, np.ndarray]
     fold_methods: dict[int, str]
@@ -88,6 +89,8 @@ def check_method(task: Task, method: str) -> tuple[str, ...]:
     if method != "auto":
         return (method,)
     fitted = ("hill_climbing", "convex")
+    if task.truth == "answer":  # hill climbing cuts all answers again at each of its steps
+        return ("mean", "convex")
     return ("mean", *fitted, *(name + PER_TARGET for name in fitted if task.several))
 
 
@@ -105,7 +108,7 @@ def ranks_within(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
-def blend(task: Task, y: np.ndarray, members: np.ndarray, fold: np.ndarray, method: str) -> Blend:
+def blend(task: Task, y: np.ndarray, members: Blocks, fold: np.ndarray, method: str) -> Blend:
     """Blend members and score the blend by cross-fitting.
 
     Under "auto" the method is part of what is fitted: for each fold it is chosen by the
@@ -114,7 +117,7 @@ def blend(task: Task, y: np.ndarray, members: np.ndarray, fold: np.ndarray, meth
     Args:
         task: gives metric and kind.
         y: (n,) or (n, T).
-        members: (M, n, T) out-of-fold predictions.
+        members: (M, n, T) out-of-fold predictions, or M sparse blocks.
         fold: (n,) int64.
         method: one of `METHODS`.
 
@@ -131,34 +134,34 @@ def blend(task: Task, y: np.ndarray, members: np.ndarray, fold: np.ndarray, meth
 
 
 def _cross_fit(
-    task: Task, y: np.ndarray, members: np.ndarray, fold: np.ndarray, methods: tuple[str, ...]
+    task: Task, y: np.ndarray, members: Blocks, fold: np.ndarray, methods: tuple[str, ...]
 ) -> Blend:
     """Blend with the best of ``methods``, chosen and fitted without the rows it is scored on."""
     metric = get_metric(task.metric, task.kind)
-    needs_labels = metric.needs == "label"
-    pred, labels = np.empty(members.shape[1:]), np.empty(y.shape[: 1 + task.several], np.int64)
+    parts, inputs = [], []
     weights, chosen, thresholds = {}, {}, {}
     for held in map(int, np.unique(fold)):
         inside = fold == held
-        others = members[:, ~inside]
+        others = of_rows(members, ~inside)
         chosen[held] = _choose(task, y[~inside], others, fold[~inside], methods)
         weights[held] = fit_weights(task, y[~inside], others, chosen[held])
         thresholds[held] = fitted_score(task, y[~inside], mix(weights[held], others))[1]
-        pred[inside] = mix(weights[held], members[:, inside])
-        if needs_labels:
-            labels[inside] = hard_labels(task.kind, pred[inside], thresholds[held])
+        mixed = mix(weights[held], of_rows(members, inside))
+        parts.append((np.flatnonzero(inside), mixed))
+        decided = metric_inputs(task, y[inside], mixed, thresholds[held])
+        inputs.append((np.flatnonzero(inside), decided))
     method = _choose(task, y, members, fold, methods)
     final = fit_weights(task, y, members, method)
     in_sample, threshold = fitted_score(task, y, mix(final, members))
-    inputs = labels if needs_labels else pred
-    value = float(metric.function(y, inputs))
+    value = float(metric.function(y, joined(inputs)))
     return Blend(
-        method, pred, inputs, weights, chosen, thresholds, final, threshold, value, in_sample
-    )
+        method, joined(parts), joined(inputs), weights, chosen, thresholds, final, threshold,
+        value, in_sample,
+    )  # fmt: skip
 
 
 def _choose(
-    task: Task, y: np.ndarray, members: np.ndarray, fold: np.ndarray, methods: tuple[str, ...]
+    task: Task, y: np.ndarray, members: Blocks, fold: np.ndarray, methods: tuple[str, ...]
 ) -> str:
     """The method with the best cross-fitted score (in-sample where there is one fold only)."""
     if len(methods) == 1:

@@ -84,11 +84,10 @@ def paired_inputs(
 ) -> Comparison:
     """`paired` for what `Decision.inputs` holds (labels where the metric needs them)."""
     metric = get_metric(task.metric, task.kind)
-    strata = strata_of(task.kind, y)
+    ours, theirs = metric.of_rows(y, a), metric.of_rows(y, base)
     draws = bootstrap_scores(
-        lambda rows: metric.function(y[rows], a[rows]) - metric.function(y[rows], base[rows]),
-        len(y), strata, groups, n_samples,
-    )  # fmt: skip
+        lambda rows: ours(rows) - theirs(rows), len(y), strata_of(task.kind, y), groups, n_samples
+    )
     lo, hi = percentile_interval(draws)
     difference = decided_score(task, y, a) - decided_score(task, y, base)
     by_fold, base_by_fold = fold_scores(task, y, a, fold), fold_scores(task, y, base, fold)

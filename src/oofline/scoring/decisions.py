@@ -13,7 +13,7 @@ import numpy as np
 
 from oofline.results import Task
 from oofline.scoring.cut_points import label_thresholds, scale_cuts
-from oofline.scoring.metrics import Cut, default_cut, get_metric, hard_labels
+from oofline.scoring.metrics import Cut, default_cut, get_metric, hard_labels, metric_inputs
 from oofline.scoring.thresholds import best_threshold
 
 __all__ = [
@@ -27,7 +27,7 @@ class Decision:
     """What a metric is computed on, every row decided without having been looked at.
 
     Attributes:
-        inputs: what `Metric.function` takes: int64 labels or (n, T) predictions.
+        inputs: what `Metric.function` takes: int64 labels, (n, T) predictions, or (n,) answers.
         thresholds: fold -> cut used there; empty where none is tuned.
         threshold: chosen on all rows, for the test rows; `default_cut` where none is tuned.
     """
@@ -77,10 +77,8 @@ def cross_fitted_decision(
         pred: (n, T) float64, out of fold.
         fold: (n,) int64, at least 0.
     """
-    if get_metric(task.metric, task.kind).needs != "label":
-        return Decision(pred, {})
     if not is_thresholded(task):
-        return Decision(hard_labels(task.kind, pred), {})
+        return Decision(metric_inputs(task, y, pred, default_cut(task)), {})
     labels, thresholds = np.empty(y.shape, dtype=np.int64), {}
     for held in np.unique(fold):
         inside = fold == held

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from oofline.blocks import stacked
 from oofline.errors import ConfigError, DataError
 from oofline.results import Task
 from oofline.scoring.blending import Blend, blend, check_method
@@ -13,6 +14,7 @@ from oofline.scoring.ensemble_files import Ensemble, write_ensemble
 from oofline.scoring.metrics import get_metric
 from oofline.scoring.stored import Stored
 from oofline.scoring.summary import (
+    beside,
     by_target,
     decided_score,
     fold_scores,
@@ -95,7 +97,7 @@ def build_ensemble(
     ids, y, fold = np.asarray(ids).astype(str)[rows], y[rows], fold[rows]
     groups = None if groups is None else groups[rows]
     members = load_members(paths, specs, task, ids, fold)
-    blended = blend(task, y, np.stack([m.pred for m in members]), fold, method)
+    blended = blend(task, y, stacked([m.pred for m in members]), fold, method)
     singles = [cross_fitted_decision(task, y, m.pred, fold).inputs for m in members]
     member_scores = [decided_score(task, y, inputs) for inputs in singles]
     best = _best(task, member_scores, blended.score)
@@ -149,6 +151,7 @@ def _scores(
         "fold_scores": [{"fold": k, "seed": -1, "score": v} for k, v in by_fold.items()],
         "fold_std": spread(by_fold.values()),
         **by_target(task, y, blended.inputs),
+        **beside(task, y, blended.inputs),
         "threshold": blended.threshold,
         "thresholds": blended.fold_thresholds if is_thresholded(task) else {},
         "minutes": sum(float(m.scores.get("minutes") or 0.0) for m in members),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from oofline.blocks import Block, weighted_sum
 from oofline.results import Task, prediction_frame
 from oofline.scoring.blending import Blend, ranks_within
 from oofline.scoring.compare import Comparison
@@ -42,7 +43,7 @@ class Ensemble:
     scores: dict[str, Any]
 
 
-def blend_test(members: list[Stored], method: str, weights: np.ndarray) -> np.ndarray:
+def blend_test(members: list[Stored], method: str, weights: np.ndarray) -> Block:
     """(n_test, T) blend of the members' test predictions, in the order of the first member's.
 
     Args:
@@ -52,13 +53,11 @@ def blend_test(members: list[Stored], method: str, weights: np.ndarray) -> np.nd
         weights: (M,) for the test rows.
     """
     first = pd.Index(members[0].test_ids)
-    total = np.zeros(members[0].test.shape)
-    for weight, member in zip(weights, members, strict=True):
-        test = member.test
-        if method == "rank_mean":
-            test = ranks_within(member.pred, test)
-        total += weight * test[join(Path(member.name), pd.Series(member.test_ids), first)]
-    return total
+    tests = []
+    for member in members:
+        test = ranks_within(member.pred, member.test) if method == "rank_mean" else member.test
+        tests.append(test[join(Path(member.name), pd.Series(member.test_ids), first)])
+    return weighted_sum(np.asarray(weights), tests)
 
 
 def write_ensemble(
@@ -77,7 +76,7 @@ def write_ensemble(
     frame = prediction_frame(task, ids, -1, 0, pred=blended.pred, last=blended.pred)
     write_frame(folder / "oof.parquet", [frame.assign(fold=fold)])
     test = blend_test(members, blended.method, blended.weights)
-    write_test(folder, task, [-1], members[0].test_ids, test[None])
+    write_test(folder, task, [-1], members[0].test_ids, [test])
     write_json(folder / "weights.json", plain(_weights(result)))
     write_text(folder / "ensemble.md", markdown(task, result))
     write_json(folder / "scores.json", result.scores)
@@ -149,7 +148,8 @@ def _by_target(task: Task, result: Ensemble) -> list[str]:
         return []
     weights = result.blend.weights
     own = result.members if weights.ndim == 2 else []
-    lines = ["", "Weights above are means over the targets."] if own else []
+    means = any(weights.ndim == 2 for weights in (weights, *result.blend.fold_weights.values()))
+    lines = ["", "Weights of single targets stand above as their means."] if means else []
     lines += ["", "| target | " + " | ".join([task.metric, *own]) + " |"]
     lines += ["|" + " --- |" * (2 + len(own))]
     for t, (name, value) in enumerate(scores.items()):

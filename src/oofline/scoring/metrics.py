@@ -9,10 +9,13 @@ import difflib
 
 import numpy as np
 
+from oofline.blocks import WIDTH, Block, finite
 from oofline.errors import ConfigError, DataError
 from oofline.results import Kind, Task
 from oofline.scoring import class_metrics, value_metrics
+from oofline.scoring.answers import answers_from
 from oofline.scoring.registry import METRICS, Metric, metric
+from oofline.tasks import KINDS
 
 __all__ = [
     "METRICS",
@@ -23,8 +26,10 @@ __all__ = [
     "get_metric",
     "hard_labels",
     "metric",
+    "metric_inputs",
     "score",
     "score_targets",
+    "scores_beside",
     "scores_by_target",
     "value_metrics",
 ]
@@ -79,13 +84,30 @@ def hard_labels(kind: Kind, pred: np.ndarray, cut: Cut = 0.5) -> np.ndarray:
     return np.rint(pred[:, 0]).astype(np.int64)
 
 
-def score(task: Task, y: np.ndarray, pred: np.ndarray, cut: Cut | None = None) -> float:
+def metric_inputs(task: Task, y: np.ndarray, pred: Block, cut: Cut) -> np.ndarray:
+    """What the task's metric takes: labels, answers, or the predictions themselves.
+
+    Args:
+        task: gives the metric.
+        y: of the same rows; read for the contexts of answers alone.
+        pred: predictions.
+        cut: see `hard_labels`.
+    """
+    needs = get_metric(task.metric, task.kind).needs
+    if needs == "label":
+        return hard_labels(task.kind, pred, cut)
+    if needs == "answer":
+        return answers_from([row.context for row in y], pred, task.longest)
+    return pred
+
+
+def score(task: Task, y: np.ndarray, pred: Block, cut: Cut | None = None) -> float:
     """Score predictions by the task's metric.
 
     Args:
         task: gives the metric and the kind.
-        y: (n,) int64 class index, (n, T) int64 labels, or (n, T) float64 targets.
-        pred: (n, T) float64, as `Task.outputs` names them.
+        y: (n,) int64 class index, (n, T) int64 labels, (n, T) float64 targets, or (n,) `Answer`.
+        pred: (n, T) float64, as `Task.outputs` names them, or of characters.
         cut: turns predictions into labels for metrics of labels; None = `default_cut`.
 
     Returns:
@@ -96,23 +118,29 @@ def score(task: Task, y: np.ndarray, pred: np.ndarray, cut: Cut | None = None) -
         DataError: y and pred do not match in shape, or are empty.
     """
     chosen = get_metric(task.metric, task.kind)
-    if pred.shape != (len(y), task.n_outputs) or len(y) == 0:
+    width = WIDTH if task.truth == "answer" else task.n_outputs
+    if pred.shape != (len(y), width) or len(y) == 0:
         raise DataError(
             f"cannot score predictions of shape {pred.shape} against {len(y)} rows with "
             f"{task.n_outputs} outputs: they must match and not be empty"
         )
-    if not np.isfinite(pred).all():
+    if not finite(pred).all():
         return float("nan")
     cut = default_cut(task) if cut is None else cut
-    inputs = hard_labels(task.kind, pred, cut) if chosen.needs == "label" else pred
-    return float(chosen.function(y, inputs))
+    return float(chosen.function(y, metric_inputs(task, y, pred, cut)))
 
 
-def score_targets(task: Task, y: np.ndarray, pred: np.ndarray) -> dict[str, float]:
-    """`scores_by_target` of predictions (n, T), cut at `default_cut`."""
-    labels = get_metric(task.metric, task.kind).needs == "label"
-    inputs = hard_labels(task.kind, pred, default_cut(task)) if labels else pred
-    return scores_by_target(task, y, inputs)
+def score_targets(task: Task, y: np.ndarray, pred: Block) -> dict[str, float]:
+    """`scores_by_target` of predictions, cut at `default_cut`; {} where there is one target."""
+    if not task.several:
+        return {}
+    return scores_by_target(task, y, metric_inputs(task, y, pred, default_cut(task)))
+
+
+def scores_beside(task: Task, y: np.ndarray, inputs: np.ndarray) -> dict[str, float]:
+    """Scores by the further metrics of the kind, of what `metric_inputs` gave."""
+    names = [name for name in KINDS[task.kind].beside if name != task.metric]
+    return {name: float(METRICS[name].function(y, inputs)) for name in names}
 
 
 def scores_by_target(task: Task, y: np.ndarray, inputs: np.ndarray) -> dict[str, float]:

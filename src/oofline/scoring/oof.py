@@ -1,4 +1,4 @@
-"""Out-of-fold predictions: collected from the fold folders, checked, scored, written.
+"""Out-of-fold predictions: collected from the fold folders, and checked.
 
 A fold counts as done when its ``scores.json`` is there. Every training row that belongs to a fold
 must be predicted exactly once per seed, by the fold that it belongs to; anything else is an error.
@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from oofline.blocks import Block, Blocks, average, finite, joined, stacked
 from oofline.errors import DataError
-from oofline.results import Task, prediction_array
+from oofline.results import Task, prediction_array, prediction_columns
 from oofline.storage import Paths, read_json
 
 PREFIXES = ("pred", "last", "best")
@@ -30,9 +31,9 @@ class Oof:
         rows: (n,) int64, positions in train.csv of the rows that belong to a fold.
         ids: (n,) their ids.
         fold: (n,) int64, their folds.
-        blocks: "pred", "last", "best" -> (S, n, T) float64.
+        blocks: "pred", "last", "best" -> (S, n, T) float64, or S sparse blocks.
         test_ids: (n_test,) in the order of test.csv.
-        test: (S, n_test, T) float64, mean over folds.
+        test: (S, n_test, T) float64, or S sparse blocks, mean over folds.
         fold_scores: contents of the folds' scores.json with "fold" and "seed".
     """
 
@@ -41,9 +42,9 @@ class Oof:
     rows: np.ndarray
     ids: np.ndarray
     fold: np.ndarray
-    blocks: dict[str, np.ndarray]
+    blocks: dict[str, Blocks]
     test_ids: np.ndarray
-    test: np.ndarray
+    test: Blocks
     fold_scores: list[dict[str, Any]]
 
     @property
@@ -73,8 +74,8 @@ def collect(
         seeds: the seeds to read; None = all that have a folder.
 
     Raises:
-        DataError: no seed or fold is done, folds are missing (listed, with the command that trains
-            them), ids are missing, repeated or of another fold, or predictions are not finite.
+        DataError: no fold is done, folds are missing (listed, with the command that trains them),
+            ids are missing, repeated or of another fold, or predictions are not finite.
     """
     ids, fold = np.asarray(ids).astype(str), np.asarray(fold)
     rows = np.flatnonzero(fold >= 0)
@@ -82,18 +83,19 @@ def collect(
     seeds = _seeds_there(paths, exp) if seeds is None else list(seeds)
     _refuse_missing(paths, exp, seeds, folds)
     test_index = pd.Index(np.asarray(test_ids).astype(str))
-    blocks = {p: np.empty((len(seeds), len(rows), task.n_outputs)) for p in PREFIXES}
+    parts: dict[tuple[str, int], list] = {pair: [] for pair in itertools.product(PREFIXES, seeds)}
     position = np.full(len(ids), -1)
     position[rows] = np.arange(len(rows))
     index, fold_scores = pd.Index(ids), []
-    for s, k in itertools.product(range(len(seeds)), folds):
-        folder = paths.fold(exp, seeds[s], k)
+    for seed, k in itertools.product(seeds, folds):
+        folder = paths.fold(exp, seed, k)
         frame = _read(folder / "oof.parquet", task, PREFIXES)
         at = position[_rows_of_fold(folder / "oof.parquet", frame, index, fold, k)]
         for prefix in PREFIXES:
-            blocks[prefix][s, at] = prediction_array(task, frame, prefix)
-        fold_scores.append({**read_json(folder / "scores.json"), "fold": k, "seed": seeds[s]})
-    test = np.stack([mean_of_folds(paths, exp, s, folds, task, test_index) for s in seeds])
+            parts[prefix, seed].append((at, prediction_array(task, frame, prefix)))
+        fold_scores.append({**read_json(folder / "scores.json"), "fold": k, "seed": seed})
+    blocks = {p: stacked([joined(parts[p, seed]) for seed in seeds]) for p in PREFIXES}
+    test = stacked([mean_of_folds(paths, exp, s, folds, task, test_index) for s in seeds])
     return Oof(
         exp, tuple(seeds), rows, ids[rows], fold[rows], blocks, test_index.to_numpy(), test,
         fold_scores,
@@ -102,18 +104,18 @@ def collect(
 
 def mean_of_folds(
     paths: Paths, exp: str, seed: int, folds: list[int], task: Task, test_index: pd.Index
-) -> np.ndarray:
+) -> Block:
     """(n_test, T) test predictions of one seed, averaged over its folds, in the order asked for.
 
     Raises:
         DataError: a fold's test.parquet is missing, lacks ids, or holds what is not finite.
     """
-    total = np.zeros((len(test_index), task.n_outputs))
+    found = []
     for k in folds:
         path = paths.fold(exp, seed, k) / "test.parquet"
         frame = _read(path, task, ("pred",))
-        total += prediction_array(task, frame)[join(path, frame["id"], test_index)] / len(folds)
-    return total
+        found.append(prediction_array(task, frame)[join(path, frame["id"], test_index)])
+    return average(found)
 
 
 def _seeds_there(paths: Paths, exp: str) -> list[int]:
@@ -137,14 +139,13 @@ def complete_seeds(
         fold: (N,) fold of each row; -1 = in no fold.
 
     Returns:
-        The seeds of which every fold is done, ascending (what `collect` takes as ``seeds``), and
-        for each other seed that has a folder its missing folds, ascending.
+        The seeds of which every fold is done (what `collect` takes as ``seeds``), and for each
+        other seed that has a folder its missing folds; all ascending.
 
     Raises:
         DataError: no seed has a folder.
     """
-    fold = np.asarray(fold)
-    folds = [int(k) for k in np.unique(fold[fold >= 0])]
+    folds = [int(k) for k in np.unique(fold) if k >= 0]
     missing = {seed: _missing(paths, exp, seed, folds) for seed in _seeds_there(paths, exp)}
     complete = [seed for seed, todo in missing.items() if not todo]
     return complete, {seed: todo for seed, todo in missing.items() if todo}
@@ -171,7 +172,7 @@ def _refuse_missing(paths: Paths, exp: str, seeds: list[int], folds: list[int]) 
 
 def _read(path: Path, task: Task, prefixes: tuple[str, ...]) -> pd.DataFrame:
     """Read a prediction file; refuse missing columns and values that are not finite."""
-    columns = [f"{prefix}_{name}" for prefix in prefixes for name in task.outputs]
+    columns = [name for prefix in prefixes for name in prediction_columns(task, prefix)]
     frame = read_parquet(path)
     absent = [name for name in ["id", *columns] if name not in frame.columns]
     if absent:
@@ -179,7 +180,7 @@ def _read(path: Path, task: Task, prefixes: tuple[str, ...]) -> pd.DataFrame:
             f"{path} has no column {', '.join(absent)}: was the task changed since? Train again "
             "under another EXP"
         )
-    bad = ~np.isfinite(frame[columns].to_numpy(dtype=np.float64)).all(axis=1)
+    bad = ~np.all([finite(prediction_array(task, frame, p)) for p in prefixes], axis=0)
     if bad.any():
         raise DataError(
             f"{path}: predictions of {bad.sum()} rows are not finite ({_examples(frame['id'][bad])}"
@@ -246,5 +247,4 @@ def join(path: Path, found: pd.Series, wanted: pd.Index) -> np.ndarray:
 
 def _examples(ids: pd.Series | pd.Index) -> str:
     """The first three ids, for a message."""
-    shown = ", ".join(map(str, ids[:3]))
-    return shown + (", ..." if len(ids) > 3 else "")
+    return ", ".join(map(str, ids[:3])) + ", ..." * (len(ids) > 3)

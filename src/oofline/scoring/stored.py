@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from oofline.blocks import Block, average
 from oofline.errors import DataError
 from oofline.results import Task, prediction_array
 from oofline.scoring.oof import join, read_parquet
@@ -22,17 +23,17 @@ class Stored:
 
     Attributes:
         name: "awp", "awp@42", "blend".
-        pred: (n, T) float64, out of fold, in the order of the ids asked for.
+        pred: `Block`, (n, T) float64 as a rule, out of fold, in the order of the ids asked for.
         fold: (n,) int64, the fold that each row was predicted in.
-        test: (n_test, T) float64, in the order of ``test_ids``.
+        test: `Block`, in the order of ``test_ids``.
         test_ids: (n_test,) str.
         scores: contents of scores.json.
     """
 
     name: str
-    pred: np.ndarray
+    pred: Block
     fold: np.ndarray
-    test: np.ndarray
+    test: Block
     test_ids: np.ndarray
     scores: dict[str, Any]
 
@@ -118,7 +119,7 @@ def load_stored(paths: Paths, spec: str, task: Task, ids: np.ndarray) -> Stored:
     return Stored(spec, pred, fold, test, test_ids, scores)
 
 
-def mean_of_seeds(path: Path, task: Task, seed: str = "") -> tuple[np.ndarray, np.ndarray]:
+def mean_of_seeds(path: Path, task: Task, seed: str = "") -> tuple[Block, np.ndarray]:
     """Predictions (n, T) of a file averaged over its seeds, and their ids (n,) in file order.
 
     Args:
@@ -144,9 +145,9 @@ def _by_seed(path: Path, seed: str) -> list[pd.DataFrame]:
 
 def _mean(
     path: Path, frames: list[pd.DataFrame], task: Task, index: pd.Index
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Block, np.ndarray]:
     """Predictions (n, T) averaged over the seeds' frames, and fold (n,), in ``index`` order."""
-    total = np.zeros((len(index), task.n_outputs))
+    found = []
     for frame in frames:
         if len(frame) != len(index):
             raise DataError(
@@ -154,5 +155,5 @@ def _mean(
                 "folds.csv changed since; run `make oof` again"
             )
         order = join(path, frame["id"], index)
-        total += prediction_array(task, frame)[order] / len(frames)
-    return total, frames[-1]["fold"].to_numpy(dtype=np.int64)[order]
+        found.append(prediction_array(task, frame)[order])
+    return average(found), frames[-1]["fold"].to_numpy(dtype=np.int64)[order]

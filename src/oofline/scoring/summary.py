@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from oofline.blocks import Blocks, average
 from oofline.results import Task, prediction_frame
 from oofline.scoring.decisions import cross_fitted_decision
 from oofline.scoring.intervals import bootstrap_ci, strata_of
-from oofline.scoring.metrics import get_metric, scores_by_target
+from oofline.scoring.metrics import get_metric, scores_beside, scores_by_target
 from oofline.scoring.oof import PREFIXES, Oof
 from oofline.storage import Paths, replacing, write_json
 
@@ -36,11 +37,8 @@ def interval(
         groups: (n,) or None.
         n_samples: resamples.
     """
-    function = get_metric(task.metric, task.kind).function
-    strata = strata_of(task.kind, y)
-    return bootstrap_ci(
-        lambda rows: function(y[rows], inputs[rows]), len(y), strata, groups, n_samples
-    )
+    scored = get_metric(task.metric, task.kind).of_rows(y, inputs)
+    return bootstrap_ci(scored, len(y), strata_of(task.kind, y), groups, n_samples)
 
 
 def fold_scores(
@@ -54,6 +52,12 @@ def by_target(task: Task, y: np.ndarray, inputs: np.ndarray) -> dict[str, dict[s
     """``{"target_scores": {name: score}}`` where there are several targets or labels, else {}."""
     found = scores_by_target(task, y, inputs)
     return {"target_scores": found} if found else {}
+
+
+def beside(task: Task, y: np.ndarray, inputs: np.ndarray) -> dict[str, dict[str, float]]:
+    """``{"beside": {metric: score}}`` where the kind has further metrics, else {}."""
+    found = scores_beside(task, y, inputs)
+    return {"beside": found} if found else {}
 
 
 def spread(scores: Iterable[float]) -> float | None:
@@ -86,7 +90,7 @@ def summarise(
     metric = get_metric(task.metric, task.kind)
     y = y[oof.rows]
     decisions = {
-        prefix: cross_fitted_decision(task, y, block.mean(axis=0), oof.fold)
+        prefix: cross_fitted_decision(task, y, average(block), oof.fold)
         for prefix, block in oof.blocks.items()
     }
     scores = {p: decided_score(task, y, d.inputs) for p, d in decisions.items()}
@@ -105,6 +109,7 @@ def summarise(
         "seeds": list(oof.seeds),
         **_by_fold_and_seed(task, y, oof),
         **by_target(task, y, inputs),
+        **beside(task, y, inputs),
         "threshold": decisions["pred"].threshold,
         "thresholds": decisions["pred"].thresholds,
         "minutes": sum(float(f.get("minutes") or 0.0) for f in oof.fold_scores),
@@ -169,7 +174,7 @@ def write_oof(
 
 
 def write_test(
-    folder: Path, task: Task, seeds: Iterable[int], test_ids: np.ndarray, test: np.ndarray
+    folder: Path, task: Task, seeds: Iterable[int], test_ids: np.ndarray, test: Blocks
 ) -> None:
     """Write test.parquet: n_test rows per seed with fold -1; test (S, n_test, T)."""
     frames = [
@@ -182,7 +187,7 @@ def write_test(
 def write_frame(path: Path, frames: list[pd.DataFrame]) -> None:
     """Write frames below each other as one parquet file, in one step."""
     with replacing(path) as temporary:
-        pd.concat(frames, ignore_index=True).to_parquet(temporary, index=False)
+        pd.concat(frames, ignore_index=True).to_parquet(temporary, index=False, compression="zstd")
 
 
 def plain(value: Any) -> Any:

@@ -5,10 +5,11 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import minimize
 
+from oofline.blocks import Block, Blocks, cells, weighted_sum
 from oofline.results import Task
 from oofline.scoring.class_metrics import EPSILON
 from oofline.scoring.decisions import fit_cut
-from oofline.scoring.metrics import Cut, get_metric, hard_labels
+from oofline.scoring.metrics import Cut, get_metric, metric_inputs
 
 HILL_STEPS = 50
 """Most members that hill climbing adds, with replacement."""
@@ -18,7 +19,7 @@ PER_TARGET = "_per_target"
 """Ending of the methods that fit the weights of each target on its own."""
 
 
-def hill_climb(task: Task, y: np.ndarray, members: np.ndarray) -> np.ndarray:
+def hill_climb(task: Task, y: np.ndarray, members: Blocks) -> np.ndarray:
     """Weights (M,) by adding members with replacement while the metric rises (Caruana 2004).
 
     Args:
@@ -27,13 +28,13 @@ def hill_climb(task: Task, y: np.ndarray, members: np.ndarray) -> np.ndarray:
         members: (M, n, T).
     """
     sign = get_metric(task.metric, task.kind).sign
-    counts, total = np.zeros(len(members)), np.zeros(members.shape[1:])
+    counts, total = np.zeros(len(members)), members[0] * 0.0
     best_value, best_counts = -np.inf, np.ones(len(members))
     for step in range(1, HILL_STEPS + 1):
         trials = [sign * fitted_score(task, y, (total + m) / step, quick=True)[0] for m in members]
         chosen = int(np.argmax(np.nan_to_num(trials, nan=-np.inf)))
         counts[chosen] += 1
-        total += members[chosen]
+        total = total + members[chosen]
         if trials[chosen] > best_value + 1e-12:
             best_value, best_counts = trials[chosen], counts.copy()
         elif step - best_counts.sum() >= HILL_PATIENCE:
@@ -41,24 +42,21 @@ def hill_climb(task: Task, y: np.ndarray, members: np.ndarray) -> np.ndarray:
     return best_counts / best_counts.sum()
 
 
-def fitted_score(
-    task: Task, y: np.ndarray, pred: np.ndarray, quick: bool = False
-) -> tuple[float, Cut]:
+def fitted_score(task: Task, y: np.ndarray, pred: Block, quick: bool = False) -> tuple[float, Cut]:
     """(score, cut) with the cut, if any, chosen on these very rows (`quick`: see `fit_cut`)."""
     metric = get_metric(task.metric, task.kind)
     cut = fit_cut(task, y, pred, quick)
-    inputs = hard_labels(task.kind, pred, cut) if metric.needs == "label" else pred
-    return float(metric.function(y, inputs)), cut
+    return float(metric.function(y, metric_inputs(task, y, pred, cut))), cut
 
 
-def convex_weights(task: Task, y: np.ndarray, members: np.ndarray) -> np.ndarray:
+def convex_weights(task: Task, y: np.ndarray, members: Blocks) -> np.ndarray:
     """Weights (M,), non-negative with sum 1, that minimise log loss (classes) or squared error.
 
     Both are convex in the weights, so SLSQP finds the one minimum; the metric itself may be another
     one (log loss stands in for accuracy, F1 and the like).
     """
     distances = task.truth == "values" or task.kind == "ordinal"
-    loss = _squared_error(y, members) if distances else _log_loss(y, members)
+    loss = _squared_error(y, np.asarray(members)) if distances else _log_loss(y, members)
     n_members = len(members)
     found = minimize(
         loss, np.full(n_members, 1 / n_members), jac=True, method="SLSQP",
@@ -73,9 +71,11 @@ def convex_weights(task: Task, y: np.ndarray, members: np.ndarray) -> np.ndarray
 Loss = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
-def _log_loss(y: np.ndarray, members: np.ndarray) -> Loss:
+def _log_loss(y: np.ndarray, members: Blocks) -> Loss:
     """Weights -> (mean negative log of the blended true-class probability, its gradient)."""
-    if y.ndim == 2:
+    if not isinstance(members, np.ndarray):
+        true = true_edges(y, members)
+    elif y.ndim == 2:
         true = np.where(y == 1, members, 1 - members).reshape(len(members), -1)
     elif members.shape[2] == 1:
         true = np.where(y == 1, members[:, :, 0], 1 - members[:, :, 0])
@@ -90,6 +90,13 @@ def _log_loss(y: np.ndarray, members: np.ndarray) -> Loss:
     return loss
 
 
+def true_edges(y: np.ndarray, members: Blocks) -> np.ndarray:
+    """(M, 2n) probabilities of the first characters of the answers y (n,), then of the last."""
+    first = np.array([2 * answer.start for answer in y])
+    last = np.array([2 * answer.end - 1 for answer in y])
+    return np.stack([np.concatenate([cells(m, first), cells(m, last)]) for m in members])
+
+
 def _squared_error(y: np.ndarray, members: np.ndarray) -> Loss:
     """Weights -> (mean squared error in units of var y, its gradient), through the Gram matrix."""
     y = y.reshape(len(y), -1)
@@ -100,7 +107,7 @@ def _squared_error(y: np.ndarray, members: np.ndarray) -> Loss:
     return lambda weights: (float(weights @ gram @ weights), 2 * gram @ weights)
 
 
-def fit_weights(task: Task, y: np.ndarray, members: np.ndarray, method: str) -> np.ndarray:
+def fit_weights(task: Task, y: np.ndarray, members: Blocks, method: str) -> np.ndarray:
     """Weights of one method on these rows: (M,), or (M, T) where each target has its own.
 
     Args:
@@ -111,8 +118,9 @@ def fit_weights(task: Task, y: np.ndarray, members: np.ndarray, method: str) -> 
     """
     base = method.removesuffix(PER_TARGET)
     if base != method:
+        table = np.asarray(members)
         parts = [
-            fit_weights(task.one(t), y[:, [t]], members[:, :, [t]], base)
+            fit_weights(task.one(t), y[:, [t]], table[:, :, [t]], base)
             for t in range(task.n_outputs)
         ]
         return np.stack(parts, axis=1)
@@ -123,8 +131,6 @@ def fit_weights(task: Task, y: np.ndarray, members: np.ndarray, method: str) -> 
     return np.full(len(members), 1 / len(members))
 
 
-def mix(weights: np.ndarray, members: np.ndarray) -> np.ndarray:
+def mix(weights: np.ndarray, members: Blocks) -> Block:
     """(n, T) weighted sum of members (M, n, T); weights (M,), or (M, T) for each target."""
-    if weights.ndim == 2:
-        return np.einsum("mt,mnt->nt", weights, members)
-    return np.tensordot(weights, members, axes=1)
+    return weighted_sum(weights, members)

@@ -7,6 +7,7 @@ from oofline.techniques.base import StepView, Technique
 from oofline.techniques.ema import Ema
 from oofline.techniques.fgm import Fgm
 from oofline.techniques.freeze import Freeze
+from oofline.techniques.lora import Lora
 from oofline.techniques.mixout import Mixout
 from oofline.techniques.multi_sample import MultiSample
 from oofline.techniques.rdrop import RDrop
@@ -16,7 +17,7 @@ from oofline.techniques.sift import Sift
 __all__ = ["TECHNIQUES", "StepView", "Technique", "build_techniques"]
 
 TECHNIQUES: tuple[type[Technique], ...] = (
-    Reinit, Freeze, Mixout, RDrop, MultiSample, Sift, Fgm, Awp, Ema,
+    Reinit, Lora, Freeze, Mixout, RDrop, MultiSample, Sift, Fgm, Awp, Ema,
 )  # fmt: skip
 """Every technique, in the order in which they act."""
 

@@ -9,8 +9,9 @@ from oofline.tasks import Link
 def divergence(first: Tensor, second: Tensor, link: Link) -> Tensor:
     """Symmetric divergence of two sets of logits; 0 where they predict the same.
 
-    - softmax, expected (classes, steps of a scale): D = 1/2 (KL(p||q) + KL(q||p)) of
-      p = softmax(first), q = softmax(second); summed over the T classes.
+    - softmax, expected, span (classes, steps of a scale, positions in a context):
+      D = 1/2 (KL(p||q) + KL(q||p)) of p = softmax(first), q = softmax(second); summed over the T
+      classes (positions: for starts and for ends, and the mean of the two).
     - sigmoid, corn (binary, several labels, conditional steps): the same of the two Bernoulli
       distributions of each logit; summed over the T logits. (A softmax over one logit is always
       1, so its KL would always be 0.)
@@ -21,8 +22,8 @@ def divergence(first: Tensor, second: Tensor, link: Link) -> Tensor:
     logarithm, so logits of any size are safe.
 
     Args:
-        first: (S, B, T) logits of any float type; computed in float32.
-        second: (S, B, T) logits.
+        first: (S, B, T) logits of any float type; computed in float32. (S, B, 2, G) for spans.
+        second: logits of the same shape.
         link: what the logits mean, as in `oofline.results.Task`.
 
     Returns:
@@ -36,7 +37,7 @@ def divergence(first: Tensor, second: Tensor, link: Link) -> Tensor:
         return (first - second).square().mean()
     if link in ("sigmoid", "corn"):
         return ((first.sigmoid() - second.sigmoid()) * (first - second)).sum(-1).mean() / 2
-    if first.shape[-1] == 1:
+    if first.shape[-1] == 1 and link != "span":
         raise ConfigError(
             "a divergence between softmaxes over one logit is always 0: a multiclass task needs "
             "two outputs or more"

@@ -3,7 +3,6 @@
 from typing import Self
 
 from torch import nn
-from transformers import PreTrainedModel
 
 from oofline.config import CFG
 from oofline.errors import ConfigError
@@ -53,7 +52,6 @@ class Freeze(Technique):
             if depths[name] <= self.layers:
                 parameter.requires_grad_(False)
                 frozen += parameter.numel()
-        _let_backward_end(model.backbone)
         self.tally.add("frozen_share", frozen / sum(p.numel() for p in model.parameters()))
 
     def verdict(self, finished: bool) -> str | None:
@@ -73,14 +71,3 @@ class Freeze(Technique):
                 f"freeze_layers = {self.layers} and reinit_layers = {self.fresh} overlap in the "
                 f"{n_layers} layers of {backbone}, and random layers would be frozen: lower one"
             )
-
-
-def _let_backward_end(backbone: PreTrainedModel) -> None:
-    """Let backward end at the lowest layer that trains.
-
-    With gradient checkpointing, transformers makes the embeddings' output require gradients, and
-    all frozen layers would be recomputed and differentiated for nothing. Our checkpointing is not
-    the reentrant one, which alone needs that.
-    """
-    if hasattr(backbone, "_require_grads_hook"):
-        backbone.disable_input_require_grads()

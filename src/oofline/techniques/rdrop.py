@@ -50,7 +50,8 @@ class RDrop(Technique):
         if cfg.rdrop_alpha == 0:
             return None
         by_default = cfg.dropout is None and task.link == "identity"
-        if (by_default or cfg.dropout == 0) and cfg.mixout_p == 0 and cfg.dropout_sample_p == 0:
+        others = cfg.mixout_p or cfg.dropout_sample_p or cfg.lora_dropout
+        if (by_default or cfg.dropout == 0) and not others:
             why = ", which values have by default" if by_default else ""
             raise ConfigError(
                 f"rdrop_alpha = {cfg.rdrop_alpha} compares two dropout masks, and dropout is 0"

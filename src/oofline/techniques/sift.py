@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from oofline.config import CFG
-from oofline.errors import ConfigError
 from oofline.models.structure import embeddings_module
 from oofline.models.text_model import TextModel
 from oofline.results import Task
@@ -42,7 +41,9 @@ class Sift(Technique):
 
     The perturbation is put in front of the embeddings' own normalisation as x + std(x) * delta, x
     being its input. A LayerNorm takes out shift and scale, so that is LayerNorm(e + delta) to
-    rounding; and with delta = 0 it is the clean forward bit for bit.
+    rounding; and with delta = 0 it is the clean forward bit for bit. Where embeddings have no
+    normalisation of their own (decoders: it stands inside each layer, beside the residual stream),
+    x is what the embeddings give out.
 
     Tally: ``divergence`` D of step 4, ``added_loss`` lambda * D, ``relative_perturbation``
     ||delta|| / ||e||, ``ascent_gain`` D of step 4 minus D of step 1 (dropout makes single values
@@ -71,13 +72,14 @@ class Sift(Technique):
         return cls(cfg.sift_lambda, cfg.sift_lr, cfg.sift_noise, task.link)
 
     def prepare(self, model: nn.Module) -> None:
-        """Hook the normalisation that the embeddings pass through.
-
-        Raises:
-            ConfigError: the encoder's embeddings have none.
-        """
-        norm = embedding_norm(cast(TextModel, model).backbone)
-        norm.register_forward_pre_hook(lambda _, inputs: self._perturb(*inputs))
+        """Hook the normalisation that the embeddings pass through, or what they give out."""
+        backbone = cast(TextModel, model).backbone
+        norm = embedding_norm(backbone)
+        if norm is not None:
+            norm.register_forward_pre_hook(lambda _, inputs: self._perturb(*inputs))
+        else:
+            words = embeddings_module(backbone)
+            words.register_forward_hook(lambda _module, _inputs, out: self._perturb(out))
 
     def extra_loss(self, step: StepView, logits: Tensor, loss: Tensor) -> Tensor | None:
         """Lambda times the divergence under perturbed embeddings; two forwards, one half backward.
@@ -139,21 +141,13 @@ class Sift(Technique):
         return delta
 
 
-def embedding_norm(backbone: PreTrainedModel) -> nn.Module:
-    """The normalisation that the embeddings pass through: the first one in their module.
-
-    Raises:
-        ConfigError: there is none.
-    """
+def embedding_norm(backbone: PreTrainedModel) -> nn.Module | None:
+    """The normalisation that the embeddings pass through: the first in their module, or None."""
     for module in embeddings_module(backbone).modules():
         name = type(module).__name__
         if isinstance(module, nn.LayerNorm) or name.endswith(("LayerNorm", "RMSNorm")):
             return module
-    raise ConfigError(
-        f"sift_lambda perturbs normalised embeddings, and the embeddings of "
-        f"{type(backbone).__name__} have no LayerNorm or RMSNorm: choose another model or set "
-        "sift_lambda = 0"
-    )
+    return None
 
 
 def ascend(delta: Tensor, gradient: Tensor, rate: float) -> Tensor:

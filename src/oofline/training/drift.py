@@ -39,7 +39,8 @@ class Drift:
 
     def __init__(self, model: TextModel) -> None:
         depths = parameter_depth(model.backbone)
-        named = dict(model.backbone.named_parameters())
+        pairs = model.backbone.named_parameters()  # weights packed into 4 bits never move
+        named = {name: parameter for name, parameter in pairs if parameter.is_floating_point()}
         self._parameters: list[nn.Parameter] = list(named.values())
         depth = [depths[name] for name in named]
         self._groups = ["embeddings" if d == 0 else f"layer.{d}" for d in depth]

@@ -4,9 +4,12 @@ import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+from torch import nn
 
+from oofline.blocks import finite
 from oofline.config import CFG
 from oofline.errors import OoflineError
 from oofline.models.text_model import TextModel
@@ -19,6 +22,27 @@ from oofline.training.predict import Predicted
 from oofline.training.state import Predictions, Progress
 
 
+class Evaluates(Protocol):
+    """What the training loop asks of an evaluation."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The model in training."""
+
+    @property
+    def progress(self) -> Progress:
+        """Where training stands; updated in place."""
+
+    def due(self, plan: Plan) -> bool:
+        """Whether the plan wants an evaluation here that has not been made."""
+
+    def evaluate(self) -> None:
+        """Evaluate the model as it is, and note the result."""
+
+    def expected_seconds(self) -> float:
+        """How long the next evaluation will take."""
+
+
 class Evaluator:
     """Evaluates the model, and keeps the weights that the checkpoint rule needs.
 
@@ -27,7 +51,7 @@ class Evaluator:
         task: names the metric.
         model: the model in training.
         predict_valid: predicts the validation rows.
-        y_valid: (n_v,) classes or (n_v, T) values of the validation rows.
+        y_valid: (n_v,) classes or answers, or (n_v, T) values of the validation rows.
         folder: where weights of the best and of snapshots go.
         progress: updated in place.
         predictions: of a resumed state, or None.
@@ -65,16 +89,16 @@ class Evaluator:
         """Predict the validation rows, score them, and act on the result."""
         started = time.perf_counter()
         with self.view():
-            loss, value, by_target = self._score_and_keep()
+            result, value = self._score_and_keep()
         self.seconds = time.perf_counter() - started
         self.progress.seconds += self.seconds
         self.progress.eval_seconds += self.seconds
-        self._add_history(loss, value, by_target)
+        self._add_history(result, value)
 
-    def _score_and_keep(self) -> tuple[float, float, dict[str, float]]:
-        """Validation loss, score, and the scores of several targets; weights are kept."""
+    def _score_and_keep(self) -> tuple[Predicted, float]:
+        """Validation predictions and their score; weights are kept."""
         result = self.predict_valid()
-        if not np.isfinite(result.pred).all():
+        if not finite(result.pred).all():
             raise OoflineError(
                 f"predictions are not finite at step {self.progress.step}: training diverged; "
                 "lower lr, lengthen warmup_fraction, or use precision = fp32"
@@ -85,7 +109,7 @@ class Evaluator:
             monitored = -value
         self._note(result, monitored)
         self._keep_snapshot()
-        return result.loss, value, score_targets(self.task, self.y_valid, result.pred)
+        return result, value
 
     def apply_checkpoint_rule(self) -> None:
         """Give the model the weights that the rule chose; "last" leaves it as it is."""
@@ -143,16 +167,19 @@ class Evaluator:
                     mean[name] += (value - mean[name]) / count
         self.model.load_state_dict(mean)
 
-    def _add_history(self, valid_loss: float, value: float, by_target: dict[str, float]) -> None:
+    def _add_history(self, result: Predicted, value: float) -> None:
         progress = self.progress
+        losses = zip(self.task.targets, result.losses.tolist(), strict=False)
+        by_target = score_targets(self.task, self.y_valid, result.pred)
         train_seconds = max(1e-9, progress.seconds - progress.eval_seconds)
         row = {
             "step": float(progress.step),
             "train_loss": progress.loss_sum / max(1, progress.loss_count),
-            "valid_loss": valid_loss,
+            "valid_loss": result.loss,
             "score": value,
             "samples_per_s": progress.rows_trained / train_seconds,
             **{f"score/{name}": figure for name, figure in by_target.items()},
+            **{f"valid_loss/{name}": loss for name, loss in losses if by_target},
         }
         progress.loss_sum, progress.loss_count = 0.0, 0
         progress.history.append(row)

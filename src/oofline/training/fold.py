@@ -31,7 +31,8 @@ from oofline.training.predict import Predicted, predict
 from oofline.training.pulse import Pulse, Reading, peak_memory_mb
 from oofline.training.speed import keep_freed_memory, return_freed_memory
 from oofline.training.state import Predictions, Progress, load_state, save_state
-from oofline.training.step import StepMaker, TrainData
+from oofline.training.step import StepMaker, training_labels
+from oofline.training.student import lesson
 from oofline.training.trainer import Trainer
 
 
@@ -79,7 +80,7 @@ class _FoldRun:
         self.unit_seed = int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
         torch.manual_seed(self.unit_seed)
         self._build()
-        self.plan = make_plan(cfg, len(self.train_rows))
+        self.plan = make_plan(cfg, len(self.data.rows))
         self.evaluator = self._resume()
 
     def _build(self) -> None:
@@ -94,7 +95,10 @@ class _FoldRun:
         self.optimizer = build_optimizer(self.cfg, self.model)
         self.drift = Drift(self.model)
         self.scaler = self.precision.scaler()
-        self.labels = torch.from_numpy(self.model.encode(y))
+        self.labels = training_labels(self.model, self.material.train_tokens, y)
+        self.data, self.train_loss = lesson(
+            self.cfg, self.material, self.model, self.loss_function, self.labels, self.fold
+        )
 
     @property
     def _state_file(self) -> Path:
@@ -120,9 +124,8 @@ class _FoldRun:
 
     def train(self) -> None:
         """Run the loop, then leave in time if predicting the test rows no longer fits."""
-        data = TrainData(self.material.train_tokens, self.labels, self.train_rows)
         steps = StepMaker(
-            self.cfg, self.model, self.loss_function, self.precision, self.scaler, data,
+            self.cfg, self.model, self.train_loss, self.precision, self.scaler, self.data,
             self.unit_seed, *copies_of(self.techniques),
         )  # fmt: skip
         progress = self.evaluator.progress
@@ -158,8 +161,7 @@ class _FoldRun:
         predictions = self.evaluator.predictions
         assert predictions is not None
         self.evaluator.apply_checkpoint_rule()
-        rules = {"last": predictions.last, "best": predictions.best}
-        valid = rules.get(self.cfg.checkpoint)
+        valid = {"last": predictions.last, "best": predictions.best}.get(self.cfg.checkpoint)
         if valid is None:
             valid = self._predict_valid().pred
         test_rows = np.arange(self.material.test_tokens.n_rows)
@@ -204,10 +206,10 @@ class _FoldRun:
 
     def _predict_valid(self) -> Predicted:
         return_freed_memory()
+        loss = self.loss_function.by_target if self.task.several else self.loss_function
         return predict(
             self.model, self.material.train_tokens, self.valid_rows, self.precision,
-            self.cfg.eval_batch_size, self.labels, self.loss_function, between=self._between,
-            orders=self.orders,
+            self.cfg.eval_batch_size, self.labels, loss, between=self._between, orders=self.orders,
         )  # fmt: skip
 
     def _save(self) -> None:
@@ -235,7 +237,7 @@ class _FoldRun:
 
     def _report_evaluation(self, row: dict[str, float]) -> None:
         row["epoch"] = self._epoch(int(row["step"]))
-        figures = {k: v for k, v in row.items() if k in ("valid_loss", "epoch") or "score" in k}
+        figures = {k: v for k, v in row.items() if k.startswith(("valid_loss", "score", "epoch"))}
         figures |= {f"distance/{group}": far for group, far in self.drift.distances().items()}
         self.tracker.log(figures, int(row["step"]))
         say(

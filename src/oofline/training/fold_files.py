@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
+from oofline.blocks import Block
+from oofline.models.kept import NOTE, keep_backbone
 from oofline.models.text_model import TextModel, save_model
 from oofline.results import FoldResult, Task, prediction_frame
-from oofline.scoring.intervals import bootstrap_ci, strata_of
-from oofline.scoring.metrics import score
-from oofline.scoring.summary import plain, write_frame
+from oofline.scoring.metrics import default_cut, metric_inputs
+from oofline.scoring.summary import interval, plain, write_frame
 from oofline.storage import write_json, write_text
 
 
@@ -27,6 +28,8 @@ def write_fold(
             goes on from it.
     """
     hashes = save_model(model, tokenizer, folder)
+    if NOTE in hashes:
+        keep_backbone(folder)
     write_results(folder, task, result, hashes)
     remove_working_files(folder)
 
@@ -63,9 +66,6 @@ def remove_working_files(folder: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def fold_interval(task: Task, y: np.ndarray, pred: np.ndarray, n_samples: int) -> list[float]:
+def fold_interval(task: Task, y: np.ndarray, pred: Block, n_samples: int) -> list[float]:
     """95 % bootstrap interval [lo, hi] of one fold's score, rows drawn again."""
-    strata = strata_of(task.kind, y)
-    return list(
-        bootstrap_ci(lambda rows: score(task, y[rows], pred[rows]), len(y), strata, None, n_samples)
-    )
+    return list(interval(task, y, metric_inputs(task, y, pred, default_cut(task)), None, n_samples))

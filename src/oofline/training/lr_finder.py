@@ -20,7 +20,7 @@ from oofline.training.optim import build_optimizer
 from oofline.training.plan import make_plan
 from oofline.training.precision import choose_precision
 from oofline.training.speed import keep_freed_memory
-from oofline.training.step import StepMaker, TrainData
+from oofline.training.step import StepMaker, TrainData, training_labels
 
 LOWEST, HIGHEST = 1e-7, 1e-2
 """Ends of the range of learning rates."""
@@ -193,7 +193,7 @@ def _stepper(cfg: CFG, material: Material, seed: int, fold: int) -> Callable[[fl
         technique.prepare(model)
     model.to(precision.device).train()
     optimizer, scaler = build_optimizer(cfg, model), precision.scaler()
-    labels = torch.from_numpy(model.encode(competition.y))
+    labels = training_labels(model, material.train_tokens, competition.y)
     data = TrainData(material.train_tokens, labels, rows)
     steps = StepMaker(
         cfg, model, loss_function, precision, scaler, data, unit_seed, *copies_of(techniques)

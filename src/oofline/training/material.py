@@ -9,6 +9,7 @@ from oofline.data.competition import Competition
 from oofline.data.folds import Folds
 from oofline.data.tokens import Tokens
 from oofline.storage import Paths
+from oofline.training.pseudo import PseudoLabels
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,9 @@ class Material:
         competition: tables, task and targets.
         folds: which row validates where.
         tokenizer: saved beside each model.
-        train_tokens: of the n training rows.
+        train_tokens: of the n training rows, and behind them of pseudo-labelled ones.
         test_tokens: of the test rows.
+        pseudo: soft labels of further rows; None without.
     """
 
     paths: Paths
@@ -30,6 +32,7 @@ class Material:
     tokenizer: PreTrainedTokenizerBase
     train_tokens: Tokens
     test_tokens: Tokens
+    pseudo: PseudoLabels | None = None
 
 
 @dataclass(frozen=True)

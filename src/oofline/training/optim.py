@@ -5,6 +5,7 @@ import torch
 from oofline.config import CFG
 from oofline.errors import ConfigError
 from oofline.limits import parse_overrides
+from oofline.models.language_model import LanguageModel
 from oofline.models.structure import parameter_depth
 from oofline.models.text_model import TextModel
 from oofline.training.plan import Plan, rate_factor
@@ -37,8 +38,8 @@ def group_rates(cfg: CFG, n_layers: int) -> dict[str, float]:
     return rates | _overrides("group_lrs", cfg.group_lrs, rates)
 
 
-def parameter_groups(cfg: CFG, model: TextModel) -> list[dict]:
-    """Optimizer groups of a TextModel, bottom to top, head last.
+def parameter_groups(cfg: CFG, model: TextModel | LanguageModel) -> list[dict]:
+    """Optimizer groups of a model, bottom to top, head last.
 
     Biases and norms (all tensors of fewer than two dimensions) have no weight decay, whatever
     group_decays says. A group with rate 0 is left out and its parameters are frozen, so that
@@ -109,7 +110,7 @@ def _check_overrides_act(cfg: CFG, rates: dict[str, float], trained: set[str]) -
             )
 
 
-def build_optimizer(cfg: CFG, model: TextModel) -> torch.optim.AdamW:
+def build_optimizer(cfg: CFG, model: TextModel | LanguageModel) -> torch.optim.AdamW:
     """AdamW with bias correction (Loshchilov, Hutter 2019), fused."""
     return torch.optim.AdamW(
         parameter_groups(cfg, model),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from oofline.blocks import Block, from_cells
 from oofline.data.batches import collate, sorted_batches
 from oofline.data.tokens import Tokens
 from oofline.errors import OoflineError
@@ -21,12 +22,19 @@ class Predicted:
     """Predictions of n rows.
 
     Attributes:
-        pred: (n, T) float64 probabilities or values, in the order of the rows asked for.
-        loss: mean loss over the rows, nan without labels.
+        pred: probabilities or values, in the order of the rows asked for: (n, T) float64, or of
+            characters (see `oofline.blocks`).
+        losses: mean loss over the rows, (1,) or (T,) as the loss function returns; nan without
+            labels.
     """
 
-    pred: np.ndarray
-    loss: float
+    pred: Block
+    losses: np.ndarray
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over rows and targets."""
+        return float(self.losses.mean())
 
 
 @torch.inference_mode()
@@ -46,7 +54,7 @@ def predict(
         precision: device and autocast.
         batch_size: rows per forward pass.
         labels: labels of all rows of ``tokens``, for the loss.
-        loss_function: (logits, labels) -> mean loss.
+        loss_function: (logits, labels) -> mean loss over the rows, () or (T,).
         progress: advanced by the number of rows of each batch.
         between: called before each batch; may raise to stop.
         orders: 2 averages the predictions of both orders of each pair (``tokens`` must hold them).
@@ -71,24 +79,42 @@ def predict(
                 left = _halved([*left, positions], precision)
                 continue
             parts.append((positions, found[0]))
-            loss += found[1] * (len(positions) / len(rows))
+            loss = loss + found[1] * (len(positions) / len(rows))
             if progress is not None:
                 progress.advance(len(positions))
     finally:
         model.train(training)
+    losses = np.atleast_1d(loss.double().cpu().numpy() if labels is not None else np.nan)
+    if tokens.spans is not None:
+        return Predicted(_of_characters(tokens, rows, parts), losses)
     pred = np.empty((len(rows), model.n_outputs))
     if parts:  # read from the device in one go: reading each batch would make a GPU wait
         order = np.concatenate([positions for positions, _ in parts])
         pred[order] = torch.cat([part for _, part in parts]).double().cpu().numpy()
     pred = pred.reshape(orders, n_rows, -1).mean(axis=0)
-    return Predicted(pred, float(loss) if labels is not None else float("nan"))
+    return Predicted(pred, losses)
+
+
+def _of_characters(
+    tokens: Tokens, rows: np.ndarray, parts: list[tuple[np.ndarray, torch.Tensor]]
+) -> Block:
+    """Probabilities (B, 2, G) of tokens as those of the characters that they start and end with."""
+    cells = [np.zeros((3, 0))]
+    for positions, part in parts:
+        for position, (starts, ends) in zip(positions, part.float().cpu().numpy(), strict=True):
+            spans = tokens.characters(rows[position])
+            columns = np.concatenate([2 * spans[:, 0], 2 * spans[:, 1] - 1])
+            values = np.concatenate([starts[: len(spans)], ends[: len(spans)]])
+            cells.append(np.stack([np.full(len(columns), position), columns, values]))
+    at, columns, values = np.concatenate(cells, axis=1)
+    return from_cells(at.astype(np.int64), columns.astype(np.int64), values, len(rows))
 
 
 def _forward(
     model: TextModel, tokens: Tokens, rows: np.ndarray, precision: Precision,
     target: torch.Tensor | None, loss_function: LossFunction | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Predictions (B, T) and mean loss () of one batch, on the device."""
+    """Predictions (B, T), or (B, 2, G), and mean loss, () or (T,), of one batch, on the device."""
     multiple = 8 if precision.device.type == "cuda" else 1
     batch = collate(tokens, rows, precision.device, multiple)
     with precision.autocast():

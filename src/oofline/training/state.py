@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from oofline.blocks import Block, from_arrays, to_arrays
 from oofline.errors import DataError
 from oofline.models.weights import read_tensors, write_tensors
 from oofline.techniques import Technique
@@ -53,10 +53,10 @@ class Progress:
 
 @dataclass
 class Predictions:
-    """Validation predictions (n_v, T) of the last and of the best evaluation."""
+    """Validation predictions, blocks of n_v rows, of the last and of the best evaluation."""
 
-    last: np.ndarray
-    best: np.ndarray
+    last: Block
+    best: Block
 
 
 def save_state(
@@ -74,8 +74,9 @@ def save_state(
     if device.type == "cuda":
         tensors["rng.cuda"] = torch.cuda.get_rng_state(device)
     if predictions is not None:
-        tensors["predictions.last"] = torch.from_numpy(predictions.last)
-        tensors["predictions.best"] = torch.from_numpy(predictions.best)
+        for which, block in (("last", predictions.last), ("best", predictions.best)):
+            arrays = to_arrays(block)
+            tensors |= {f"predictions.{which}.{k}": torch.from_numpy(a) for k, a in arrays.items()}
     meta = {"progress": json.dumps(asdict(progress)), "scaler": json.dumps(scaler.state_dict())}
     write_tensors(path, tensors, meta)
 
@@ -105,11 +106,12 @@ def load_state(
     scaler_state = json.loads(meta["scaler"])
     if scaler_state:
         scaler.load_state_dict(scaler_state)
-    predictions = None
-    if "predictions.last" in tensors:
-        predictions = Predictions(
-            tensors["predictions.last"].numpy(), tensors["predictions.best"].numpy()
-        )
+    parts = _below(tensors, "predictions.")
+    last, best = (
+        {name: tensor.numpy() for name, tensor in _below(parts, f"{which}.").items()}
+        for which in ("last", "best")
+    )
+    predictions = Predictions(from_arrays(last), from_arrays(best)) if parts else None
     return Progress(**json.loads(meta["progress"])), predictions
 
 

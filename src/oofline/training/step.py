@@ -11,6 +11,7 @@ from oofline.config import CFG
 from oofline.data.batches import Batch, collate, shuffled_batches, split_by_inputs
 from oofline.data.tokens import Tokens
 from oofline.errors import OoflineError
+from oofline.models.text_model import TextModel
 from oofline.progress import say
 from oofline.training.precision import Precision
 from oofline.training.state import Progress
@@ -25,13 +26,24 @@ class TrainData:
     Attributes:
         tokens: token cache of all training rows.
         labels: (n,) int64 classes, (n, T) int64 labels or (n, T) float32 values as the loss takes
-            them.
+            them; (n, 2) int64 first and last token of answers.
         rows: row indices that this fold trains on.
     """
 
     tokens: Tokens
     labels: Tensor
     rows: np.ndarray
+
+
+def training_labels(model: TextModel, tokens: Tokens, y: np.ndarray) -> Tensor:
+    """What the loss takes as labels: y as the model encodes it, or the tokens of answers.
+
+    Args:
+        model: of the fold.
+        tokens: of all training rows.
+        y: of all training rows.
+    """
+    return torch.from_numpy(model.encode(y) if tokens.spans is None else tokens.labels(y))
 
 
 class Step:

@@ -19,7 +19,7 @@ import torch
 from oofline.config import CFG
 from oofline.progress import Bar
 from oofline.techniques import Technique
-from oofline.training.evaluation import Evaluator
+from oofline.training.evaluation import Evaluates
 from oofline.training.gradients import window_gradients
 from oofline.training.keeper import Keeper
 from oofline.training.optim import set_rates
@@ -46,7 +46,7 @@ class Trainer:
 
     def __init__(
         self, cfg: CFG, plan: Plan, steps: StepMaker, optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler, techniques: list[Technique], evaluator: Evaluator,
+        scaler: torch.amp.GradScaler, techniques: list[Technique], evaluator: Evaluates,
         keeper: Keeper, pulse: Pulse, bar: Bar,
     ) -> None:  # fmt: skip
         self.cfg, self.plan, self.steps = cfg, plan, steps

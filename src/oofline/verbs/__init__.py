@@ -14,6 +14,8 @@ from oofline.verbs.work import (
     Metrics,
     Oof,
     Predict,
+    Pretrain,
+    Pseudo,
     Submission,
     Sync,
     Train,
@@ -23,7 +25,8 @@ from oofline.verbs.work import (
 def verbs() -> dict[str, type]:
     """Verb -> its options."""
     kinds = (
-        Demo, Download, Folds, LrFind, Train, Oof, Ensemble, Predict, Submission, Submit, Ledger,
-        Kernel, KernelRehearse, KernelPush, Compare, Ablation, Sync, Config, Metrics,
+        Demo, Download, Folds, LrFind, Pretrain, Train, Pseudo, Oof, Ensemble, Predict,
+        Submission, Submit, Ledger, Kernel, KernelRehearse, KernelPush, Compare, Ablation, Sync,
+        Config, Metrics,
     )  # fmt: skip
     return {re.sub("(?<=[a-z])([A-Z])", r"-\1", kind.__name__).lower(): kind for kind in kinds}

@@ -40,6 +40,34 @@ class LrFind:
 
 
 @dataclass(frozen=True)
+class Pretrain:
+    """Adapt a language model to the texts of train and test, or make a small one from scratch."""
+
+    cfg: Settings
+    name: str = ""
+    """Name of the result; "" = that of the model, or "scratch"."""
+    from_scratch: bool = False
+    """New weights: a BERT encoder of pretrain_layers, pretrain_hidden and pretrain_heads."""
+    vocab: str = ""
+    """From scratch: folder whose tokenizer is used; "" = a vocabulary made from the texts."""
+    seed: int = 42
+    """Seed of the order, the masks and new weights."""
+
+
+@dataclass(frozen=True)
+class Pseudo:
+    """Make soft pseudo-labels for unlabelled rows, each fold's by teachers of that fold alone."""
+
+    cfg: Settings
+    teacher: str = ""
+    """Experiment whose folds are the teachers, or several: "base,awp"."""
+    name: str = ""
+    """Name of the labels; "" = the teachers joined by +."""
+    file: str = ""
+    """Unlabelled table beside train.csv, as in "extra.csv"; "" = the test rows."""
+
+
+@dataclass(frozen=True)
 class Oof:
     """Score an experiment out of fold: interval, spreads, pictures."""
 

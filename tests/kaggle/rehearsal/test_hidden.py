@@ -62,3 +62,20 @@ def test_a_template_is_emptied_but_for_the_id(write_competition, load_settings):
     cfg = load_settings(paths, text_template="{text} of {id} and {text}")
     competition = read_competition(cfg, paths)
     assert text_columns(competition) == ["text"]
+
+
+def test_both_texts_of_a_pair_are_emptied_and_found_groups_unseen(
+    write_competition, load_settings, tmp_path
+):
+    paths = write_competition("pair", 30, 7)
+    for name in ("train", "test"):
+        frame = pd.read_csv(paths.input / f"{name}.csv", dtype=str)
+        start = len(name) * 10  # test has other authors than train
+        frame["author"] = [f"a{start + row % 3}" for row in range(len(frame))]
+        frame.to_csv(paths.input / f"{name}.csv", index=False)
+    public, hidden, _ = hidden_of(paths, load_settings(paths), tmp_path, 2)
+    assert public.group_col == "author"
+    assert hidden.test_pairs[:7] == public.test_pairs
+    assert hidden.test_pairs[-1] == ("", "")
+    assert ("", "") not in hidden.test_pairs[:-1]
+    assert hidden.test["author"][7].startswith(UNSEEN)

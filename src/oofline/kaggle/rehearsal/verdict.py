@@ -21,17 +21,18 @@ from oofline.kaggle.image import limits
 from oofline.kaggle.rehearsal import guard, runner
 from oofline.kaggle.rehearsal.isolation import Finished
 from oofline.kaggle.submission import validate_submission
-from oofline.results import Task, prediction_array
-from oofline.scoring.oof import read_parquet
-from oofline.scoring.stored import stored_folder
+from oofline.results import Task
+from oofline.scoring.stored import mean_of_seeds, stored_folder
 from oofline.storage import Paths, read_json
 
 BOUND = 1e-5
 """Largest difference of a prediction where everything is computed in fp32."""
-HALF_SHARE = 0.02
+HALF_SHARE = 0.05
 """The same in bf16 and fp16, as a share of the stored predictions' standard deviation.
 
-Measured with MiniLM in bf16: 840 tweets among three times as many rows moved by 0.0015 of it.
+Measured with MiniLM in bf16, the public rows among three times as many: up to 0.004 of it (840
+tweets, regression, 10 models) and 0.0144 (3,263 tweets, binary, 5 models), of which this is three
+times the larger. The model of another fold, or another tokenizer, moved predictions by 1 and 3.5.
 """
 ROUNDING_FACTOR = 3.0
 """With fp16 weights: how far beyond the difference measured on validation rows others may be."""
@@ -161,10 +162,12 @@ def bound_for(stored: pd.DataFrame, precisions: set[str], rounding: dict[str, An
 
 
 def _by_id(path: Path, task: Task) -> pd.DataFrame:
-    """Predictions (n, T) by id, averaged over seeds."""
-    frame = read_parquet(path)
-    values = pd.DataFrame(prediction_array(task, frame), index=pd.Index(frame["id"].astype(str)))
-    return values.groupby(level=0).mean()
+    """Predictions (n, T) by id, averaged over seeds; of answers a row by id and character."""
+    pred, ids = mean_of_seeds(path, task)
+    if isinstance(pred, np.ndarray):
+        return pd.DataFrame(pred, index=pd.Index(ids.astype(str)))
+    rows = np.repeat(ids.astype(str), np.diff(pred.indptr))
+    return pd.DataFrame({"p": pred.data}, index=pd.MultiIndex.from_arrays([rows, pred.indices]))
 
 
 def _compare(
@@ -172,5 +175,11 @@ def _compare(
 ) -> Difference:  # fmt: skip
     if not path.is_file():
         return Difference(f"{what} (missing)", 0, float("nan"), bound)
-    now = _by_id(path, task).reindex(stored.index).to_numpy()
-    return Difference(what, len(stored), float(np.abs(now - stored.to_numpy()).max()), bound)
+    now, known = _by_id(path, task), stored.index.get_level_values(0)
+    if stored.index.nlevels > 1:  # characters that are left out have the probability 0
+        now = now[now.index.get_level_values(0).isin(known)]
+        places = stored.index.union(now.index)
+        now, stored = (frame.reindex(places, fill_value=0.0) for frame in (now, stored))
+    now = now.reindex(stored.index)
+    largest = float(np.abs(now.to_numpy() - stored.to_numpy()).max())
+    return Difference(what, known.nunique(), largest, bound)

@@ -1,0 +1,1 @@
+"""Language modelling on the competition's own texts, before any label is looked at."""
