@@ -37,6 +37,18 @@ def test_read_by_content(write_competition, load_settings):
     assert list(found.test_contexts.items()) == list(zip(found.test_ids, contexts, strict=True))
 
 
+def test_without_questions_and_with_the_answers_own_column(write_competition, load_settings):
+    """As in a competition that asks for the part of a text that bears its feeling."""
+    paths = write_competition("qa", 90, 8)
+    change(paths, "train", question=None, answer_start=None, title=None)
+    change(paths, "test", question=None, title=None)
+    change(paths, "sample_submission", PredictionString=None, answer_text="")
+    found = read_competition(load_settings(paths), paths)
+    assert found.task.targets == ("answer_text",)
+    assert found.train_pairs[0] == ("", found.y[0].context)
+    assert not any("empty texts" in note for note in found.notes)
+
+
 def test_without_starts_the_first_occurrence_counts(write_competition, load_settings):
     paths = write_competition("qa", 40, 8)
     change(paths, "train", answer_start=None)

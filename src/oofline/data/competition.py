@@ -223,6 +223,8 @@ def _text_notes(
     sides: tuple[list, list] = texts.train_pairs, texts.test_pairs
     if not texts.train_pairs:
         sides = [(text,) for text in texts.train], [(text,) for text in texts.test]
+    elif len(texts.columns) == 1:  # contexts without questions
+        sides = [pair[1:] for pair in texts.train_pairs], [pair[1:] for pair in texts.test_pairs]
     empty = [sum(not all(text.strip() for text in row) for row in side) for side in sides]
     if any(empty):
         notes.append(f"empty texts: {empty[0]} in train, {empty[1]} in test")
