@@ -43,6 +43,8 @@ def test_out_of_range_is_refused_with_the_bounds(name, value):
     ({"dropout": 0.1, "body_lr": 0.0}, "leave one out"),
     ({"exp": "a/b"}, "plain folder name"),
     ({"exp": "ensembles"}, "choose another"),
+    ({"kind": "ridge", "lora_r": 4}, "^lora_r = 4 acts on kind .transformer. alone.* with ridge$"),
+    ({"kind": "lightgbm", "pseudo": "soft"}, "^pseudo = soft acts on kind .* with lightgbm$"),
 ])  # fmt: skip
 def test_contradictions_are_refused_at_construction(settings, says):
     with pytest.raises(ConfigError, match=says):

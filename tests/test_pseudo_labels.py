@@ -154,6 +154,31 @@ def test_a_further_file_is_predicted_by_the_stored_models(taught, oofline):
     assert "other unlabelled rows" in err
 
 
+def test_a_baseline_teaches_on_the_test_rows_alone(taught, oofline):
+    argv = ("train", "--comp", "toy", "--exp", "lgbm", "--kind", "lightgbm", "--lgbm-min-rows", "3")
+    assert oofline(*argv)[0] == 0
+    teach = ("pseudo", "--comp", "toy", "--teacher", "base,lgbm", "--name", "both")
+    read_table(taught.input, "test").to_csv(taught.input / "extra.csv", index=False)
+    code, _, err = oofline(*teach, "--file", "extra.csv")
+    assert code == 2
+    assert "teacher lgbm is a baseline (lightgbm)" in err
+    assert err.rstrip().endswith("leave out --file")
+    assert err.count("\n") == 1
+    assert not taught.pseudo("both").exists()
+    assert oofline(*teach)[0] == 0
+    labels = labels_of(taught, "both")
+    for fold in range(3):
+        stored = [
+            pd.read_parquet(taught.fold(exp, 42, fold) / "test.parquet")["pred_target"]
+            for exp in ("base", "lgbm")
+        ]
+        mine = labels.loc[labels["fold"] == fold, "pred_target"].to_numpy()
+        assert mine == pytest.approx(np.mean(stored, axis=0))
+    code, out, err = oofline("train", "--comp", "toy", "--exp", "student", "--pseudo", "both")
+    assert code == 0, err
+    assert "by base@42, lgbm@42 of the same fold" in out
+
+
 def test_only_confident_rows_are_taken(taught, load_settings):
     competition = read_competition(load_settings(taught), taught)
     pred = labels_of(taught)["pred_target"].to_numpy().reshape(3, 30)

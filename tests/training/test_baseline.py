@@ -118,6 +118,7 @@ def test_an_interrupt_leaves_no_half_fold(write_competition, load_settings, monk
     {"tfidf_words": "0-2"}, {"tfidf_normalize": "upper"}, {"extra_cols": "nothing"},
     {"metric": "f2"}, {"tfidf_min_rows": 500}, {"kind": "logistic", "task": "regression"},
     {"tfidf_words": "", "tfidf_chars": ""}, {"awp_last_epochs": 1}, {"lgbm_lr": 0.0},
+    {"lora_r": 4}, {"pseudo": "soft"},
 ])  # fmt: skip
 def test_a_wrong_setting_claims_nothing(write_competition, load_settings, settings):
     paths = write_competition("binary")
@@ -125,6 +126,18 @@ def test_a_wrong_setting_claims_nothing(write_competition, load_settings, settin
         train_units(load_settings(paths, **({"kind": "ridge"} | settings)), paths, [0], [42])
     assert "\n" not in str(error.value)
     assert not paths.output.exists()
+
+
+@pytest.mark.parametrize("kind", ["ridge", "logistic", "lightgbm"])
+def test_answers_are_refused_before_anything_is_written(
+    write_competition, load_settings, oofline, capsys, kind
+):
+    paths = write_competition("qa")
+    oofline("train", "--kind", kind, code=2)
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert f'kind = "{kind}" finds no answers in a context (qa): use "transformer"' in err
+    assert not paths.experiment("base").exists()
 
 
 def test_no_backbone_is_looked_for(write_competition, load_settings):
