@@ -1,10 +1,14 @@
 """The built folder: manifests, notebook, metadata; settings for training; fp16 weights."""
 
+import shutil
 import tomllib
+import zipfile
 from dataclasses import asdict
+from importlib import metadata
 
 import pytest
 from safetensors import safe_open
+from transformers import AutoTokenizer
 
 from oofline.config import CFG
 from oofline.errors import ConfigError, DataError
@@ -74,6 +78,47 @@ def test_japanese_words_need_their_dictionary(tmp_path, write_competition, load_
     assert bundle.dictionary_to_train_with(japanese, paths) == {"ipadic"}
     assert bundle.dictionary_to_train_with(load_settings(paths, kind="ridge"), paths) == set()
     assert bundle.dictionary_to_train_with(load_settings(paths), paths) == set()
+
+
+def japanese_bert(source, folder, dictionary):
+    """A copy of a tiny BERT that finds words by MeCab, as Japanese ones on the hub do."""
+    folder.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(source / name, folder)
+    vocabulary = AutoTokenizer.from_pretrained(source).get_vocab()
+    (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.get)) + "\n")
+    named = {"mecab_kwargs": {"mecab_dic": dictionary}} if dictionary else {}
+    write_json(folder / "tokenizer_config.json", {
+        "tokenizer_class": "BertJapaneseTokenizer", "word_tokenizer_type": "mecab",
+        "subword_tokenizer_type": "wordpiece", **named,
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize(("dictionary", "package"), [
+    ("unidic_lite", "unidic-lite"), ("", "ipadic"),
+])  # fmt: skip
+def test_mecab_and_its_dictionary_travel_with_a_japanese_bert(
+    trained, kernel_options, tiny_model, tmp_path, dictionary, package
+):
+    for name in ("fugashi", "ipadic", "unidic_lite"):
+        pytest.importorskip(name, reason=f"{name} is not installed")
+    model = tmp_path / "input" / "models" / "bert-ja"
+    japanese_bert(tiny_model("bert"), model, dictionary)
+    paths, cfg = trained("binary", model=str(model))
+    for name in ("fugashi", package):
+        version, plain = metadata.version(name), name.replace("-", "_")
+        wheel = paths.cache / "wheels" / f"{plain}-{version}-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+            archive.writestr(f"{plain}-{version}.dist-info/METADATA", about)
+    for mode in ("infer", "train"):
+        build.run_kernel(kernel_options(cfg, mode=mode), paths)
+        folder = paths.output / "kernel"
+        assert read_json(folder / "manifest.json")["extra_requirements"] == ["fugashi", package]
+        wheels = {path.name.split("-")[0] for path in (folder / "code" / "wheels").iterdir()}
+        assert wheels == {"oofline", "tyro", "fugashi", package.replace("-", "_")}
+        (notebook,) = (folder / "notebook").glob("*.ipynb")
+        assert package in notebook.read_text()
 
 
 def test_the_backbone_below_adapters_goes_along_as_it_is(
