@@ -1,7 +1,7 @@
 import pytest
 
 from oofline.data.coverage import coverage, coverage_notes
-from oofline.data.tokens import tokenize
+from oofline.data.tokens import Cutting, tokenize
 from oofline.models.backbone import load_tokenizer
 from oofline.storage import Paths
 
@@ -13,7 +13,9 @@ def tokenizer(tiny_model):
 
 @pytest.fixture
 def tokens(tokenizer, tmp_path):
-    return lambda texts: tokenize(Paths("toy", tmp_path), texts, tokenizer, 64, "head", "train")
+    return lambda texts, **how: tokenize(
+        Paths("toy", tmp_path), texts, tokenizer, Cutting(**({"max_len": 64} | how)), "train"
+    )
 
 
 def test_shares_of_tokens(tokenizer, tokens):
@@ -22,6 +24,14 @@ def test_shares_of_tokens(tokenizer, tokens):
     assert seen.unknown == pytest.approx(1 / 5)
     assert seen.single == pytest.approx(1 / 4)
     assert seen.characters == pytest.approx((8 + 5 + 1) / 5)
+
+
+def test_windows_change_nothing(tokenizer, tokens):
+    texts = ["the good fire and the bad fire is a good fire " * 3] * 2
+    whole = coverage(tokenizer, tokens(texts), texts)
+    parts = tokens(texts, max_len=12, windows=9, overlap=2)
+    assert parts.n_windows.tolist() == [5, 5]
+    assert coverage(tokenizer, parts, texts).characters == pytest.approx(whole.characters)
 
 
 def test_a_backbone_of_another_language_is_warned_about(tokenizer, tokens):

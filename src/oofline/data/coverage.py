@@ -34,7 +34,7 @@ class Coverage:
 
 
 def coverage(tokenizer: Any, tokens: Tokens, texts: Sequence[str]) -> Coverage:
-    """Look at a sample of texts.
+    """Look at a sample of texts, of each at its first window (the next ones repeat tokens).
 
     Args:
         tokenizer: a transformers tokenizer.
@@ -42,7 +42,7 @@ def coverage(tokenizer: Any, tokens: Tokens, texts: Sequence[str]) -> Coverage:
         texts: n texts.
     """
     rows = np.unique(np.linspace(0, len(texts) - 1, SAMPLE).astype(int))
-    ids = np.concatenate([tokens[row] for row in rows]).astype(np.int64)
+    ids = np.concatenate([tokens[row][: tokens.max_len] for row in rows]).astype(np.int64)
     unknown = ids == (-1 if tokenizer.unk_token_id is None else tokenizer.unk_token_id)
     special = np.isin(ids, list(tokenizer.all_special_ids)) & ~unknown
     distinct, counts = np.unique(ids[~special & ~unknown], return_counts=True)
