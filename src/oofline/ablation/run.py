@@ -8,6 +8,7 @@ from oofline.ablation.contrast import Rows
 from oofline.ablation.entries import Entry, Failures, gather
 from oofline.ablation.table import conclusions, frame_of, markdown, shown
 from oofline.ablation.units import Unit, train_apart
+from oofline.baselines.fitting import refuse_targets
 from oofline.claim import check_inputs, check_settings, inputs_of
 from oofline.config import CFG
 from oofline.crossval import is_done, parse_folds, parse_seeds
@@ -93,12 +94,15 @@ class Ablation:
 
     def _check(self, arm: Arm) -> None:
         try:
-            started = check_settings(arm.cfg, self.paths)
-            choose_precision(arm.cfg)
-            load_tokenizer(arm.cfg.model)
+            started, baseline = check_settings(arm.cfg, self.paths), arm.cfg.kind != "transformer"
+            if not baseline:
+                choose_precision(arm.cfg)
+                load_tokenizer(arm.cfg.model)
             competition = read_competition(arm.cfg, self.paths)
             get_metric(competition.task.metric, competition.task.kind)
-            if not started:
+            if baseline:
+                refuse_targets(arm.cfg, competition.task, competition.y)
+            elif not started:
                 check_parts(arm.cfg, competition)
         except OoflineError as error:
             message = str(error).partition(": choose another EXP")
