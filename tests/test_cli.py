@@ -81,7 +81,7 @@ def test_one_fold_says_what_is_missing(write_competition, oofline):
     (["train", "--comp", "toy", "--metric", "f2"], "f2"),
     (["train", "--comp", "toy", "--metric", "rmse", "--task", "binary"], "rmse"),
     (["train", "--comp", "toy", "--text-col", "txt"], "txt"),
-    (["train", "--comp", "toy", "--task", "qa"], "not supported yet"),
+    (["train", "--comp", "toy", "--task", "qa"], "set target_col (the answer)"),
     (["oof", "--comp", "toy", "--exp", "nothing"], "no experiment nothing"),
     (["ensemble", "--comp", "toy", "--exps", "base"], "at least two members"),
     (["submission", "--comp", "toy", "--exp", "nothing"], "nothing"),

@@ -90,7 +90,9 @@ def stacked(blocks: Sequence[Block]) -> Blocks:
 
 def of_rows(blocks: Blocks, rows: np.ndarray) -> Blocks:
     """The same rows of every block."""
-    return stacked([block[rows] for block in blocks])
+    if isinstance(blocks, np.ndarray):
+        return blocks[:, rows]
+    return [block[rows] for block in blocks]
 
 
 def blank(n: int, width: int, sparse: bool) -> Block:

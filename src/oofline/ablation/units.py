@@ -116,6 +116,8 @@ def read_runs(
     for seed, known in zip(seeds, there, strict=True):
         left = np.flatnonzero(~known)
         parts[seed].append((left, blank(len(left), task.n_outputs, task.truth == "answer")))
+    if not seeds:
+        return Runs(np.zeros((0, len(ids), task.n_outputs)), there)
     return Runs(stacked([joined(parts[seed]) for seed in seeds]), there)
 
 

@@ -56,6 +56,7 @@ class LanguageModel(nn.Module):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         windows: Tensor | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
         """Guess tokens of one batch.
 
@@ -64,6 +65,7 @@ class LanguageModel(nn.Module):
             attention_mask: (B, L), 0 = padding; None = nothing is padded.
             token_type_ids: not read; texts are single.
             windows: not read; every input is a row.
+            places: not read; no answers are looked for.
 
         Returns:
             (1, B, 2) float32: of each input the sum of -log p in nats, and the tokens guessed.
