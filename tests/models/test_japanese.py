@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from oofline.data.tokens import cache_key
+from oofline.data.tokens import Cutting, cache_key
 from oofline.errors import ConfigError
 from oofline.models import japanese
 from oofline.models.backbone import load_tokenizer
@@ -76,7 +76,7 @@ def test_token_caches_of_two_dictionaries_are_told_apart(folder):
         }
         return load_tokenizer(str(folder({}, OLD | named)))
 
-    keys = [cache_key([SENTENCE], make(d), 8, "head") for d in ("ipadic", "unidic_lite", "ipadic")]
+    keys = [cache_key([SENTENCE], make(d), Cutting(8)) for d in ("ipadic", "unidic_lite", "ipadic")]
     assert keys[0] == keys[2] != keys[1]
 
 
