@@ -245,6 +245,8 @@ class _FoldRun:
             f"{row['train_loss']:.4f}, valid loss {row['valid_loss']:.4f}, "
             f"{self.task.metric} {row['score']:.5f}"
         )
+        if self.guard.watch is not None:
+            self.guard.watch(row)
 
     def _epoch(self, step: int) -> float:
         return step / self.plan.steps_per_epoch

@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 import psutil
@@ -22,12 +22,18 @@ class Guard:
 
     Args:
         time_limit_hours: limit counted from the start of the process; 0 = none.
+
+    Attributes:
+        interrupted: whether a stop was asked for.
+        watch: takes each evaluation (a row of history.csv with its epoch) as it is made; it may
+            raise `Stopped` to end the fold there. None = nobody looks.
     """
 
     def __init__(self, time_limit_hours: float = 0.0) -> None:
         self._limit = time_limit_hours * 3600.0
         self._started = time.monotonic() - process_age()
         self.interrupted = False
+        self.watch: Callable[[dict[str, float]], None] | None = None
 
     def seconds_left(self) -> float:
         """Seconds until the limit, infinite without one."""
