@@ -25,8 +25,8 @@ class Guard:
 
     Attributes:
         interrupted: whether a stop was asked for.
-        watch: takes each evaluation (a row of history.csv with its epoch) as it is made; it may
-            raise `Stopped` to end the fold there. None = nobody looks.
+        watch: takes what `seen` is told; it may raise `Stopped` to end the fold there. None =
+            nobody looks.
     """
 
     def __init__(self, time_limit_hours: float = 0.0) -> None:
@@ -42,6 +42,11 @@ class Guard:
     def must_stop(self, seconds_needed: float) -> bool:
         """Whether work of that length, with a fifth and 2 s to spare, no longer fits."""
         return self.interrupted or self.seconds_left() < 1.2 * seconds_needed + 2.0
+
+    def seen(self, row: dict[str, float]) -> None:
+        """Show an evaluation, a row of history.csv, to whoever watches this work (`watch`)."""
+        if self.watch is not None:
+            self.watch(row)
 
     def check(self) -> None:
         """Leave work that has no state to save (Stopped), after an interrupt."""

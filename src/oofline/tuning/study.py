@@ -31,7 +31,7 @@ def storage_url(paths: Paths, name: str, given: str) -> str:
     """Where the study is kept: the URL given, or a SQLite file beside its results."""
     if given:
         return given
-    return f"sqlite:///{(paths.output / 'tuning' / name / 'study.db').resolve()}"
+    return f"sqlite:///{(paths.tuning(name) / 'study.db').resolve()}"
 
 
 def _connect(url: str, create: bool) -> RDBStorage:

@@ -4,75 +4,26 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.trial import TrialState
 
 from oofline.config import CFG
 from oofline.crossval import Unit, begin, is_done, trainer_of
-from oofline.data.competition import Competition
-from oofline.data.folds import Folds
-from oofline.errors import ConfigError, OoflineError, Stopped
+from oofline.errors import OoflineError, Stopped
 from oofline.progress import say
-from oofline.scoring.oof import collect
-from oofline.scoring.summary import write_oof
 from oofline.storage import Paths, read_json
 from oofline.tracking import Tracker
 from oofline.training.fold_files import remove_working_files
 from oofline.training.guard import Guard
-from oofline.tuning.pruning import Pruning, step_inside
-from oofline.tuning.space import Parameter
-from oofline.tuning.study import (
-    BEAT_SECONDS,
-    Sampler,
-    counts,
-    home_of,
-    open_study,
-    requeue,
-    seed_of,
-)
+from oofline.tuning.pruning import step_inside
+from oofline.tuning.search import Search, score_units, trial_settings
+from oofline.tuning.study import BEAT_SECONDS, counts, open_study, requeue, seed_of
 
 Job = tuple[CFG, Unit] | int
 """A unit of an experiment to train, or the how-manieth trial of this command."""
-
-
-@dataclass(frozen=True)
-class Search:
-    """One tuning; picklable.
-
-    Attributes:
-        name: its folder below output/<comp>/tuning, and the start of its experiments' names.
-        cfg: settings that all trials start from.
-        space: what is searched.
-        units: (seed, fold) of every trial, in this order.
-        n_trials: trials in all.
-        sampler: what proposes values.
-        pruning: what stops trials early.
-        prune_p: level of the test over folds.
-        sampler_seed: of the sampler.
-        url: of the storage.
-        keep_models: whether trials keep their weights.
-    """
-
-    name: str
-    cfg: CFG
-    space: tuple[Parameter, ...]
-    units: tuple[Unit, ...]
-    n_trials: int
-    sampler: Sampler
-    pruning: Pruning
-    prune_p: float
-    sampler_seed: int
-    url: str
-    keep_models: bool
-
-    def exp(self, number: int) -> str:
-        """Name of a trial's experiment."""
-        return f"{self.name}-t{number:04d}"
 
 
 class Pruned(Stopped):
@@ -238,40 +189,5 @@ class _Trial:
                 path.unlink(missing_ok=True)
 
 
-def trial_settings(search: Search, number: int, values: dict[str, Any], device: str) -> CFG:
-    """All settings of a trial (ConfigError where its values contradict each other)."""
-    try:
-        return dataclasses.replace(search.cfg, exp=search.exp(number), device=device, **values)
-    except ConfigError as error:
-        raise ConfigError(f"these values do not go together: {error}") from None
-
-
-def score_units(
-    cfg: CFG, paths: Paths, competition: Competition, folds: Folds, search: Search,
-    seeds: list[int] | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Score an experiment on the folds of the search, as `oofline oof` does; writes its files.
-
-    Args:
-        cfg: of the experiment.
-        paths: of the competition.
-        competition: its rows.
-        folds: which row validates where.
-        search: gives folds and seeds.
-        seeds: other seeds than those of the search; None = the search's.
-    """
-    known = [fold for _, fold in search.units]
-    fold = np.where(np.isin(folds.fold, known), folds.fold, -1)
-    seeds = seeds or list(dict.fromkeys(seed for seed, _ in search.units))
-    task, groups = competition.task, folds.groups if competition.group_col else None
-    oof = collect(
-        paths, cfg.exp, task, competition.train_ids, fold, competition.test_ids, seeds
-    )  # fmt: skip
-    return write_oof(paths, task, oof, competition.y, groups, cfg.bootstrap_samples)
-
-
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-__all__ = ["Job", "Pruned", "Search", "home_of", "run_trial", "score_units", "worker"]

@@ -1,15 +1,13 @@
 """The trials as a table, and what each says about the score of its values."""
 
-from typing import Any
-
 import numpy as np
 import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from oofline.tuning.pruning import STRIDE
-from oofline.tuning.study import home_of, latest
-from oofline.tuning.trial import Search
+from oofline.tuning.search import Search
+from oofline.tuning.study import latest
 
 STATES = {
     TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped early",
@@ -66,11 +64,3 @@ def _estimate(folds: dict[int, float], best: FrozenTrial | None) -> float:
     if not shared or best is None or best.value is None:
         return float("nan")
     return float(best.value + np.mean(shared))
-
-
-def best_values(search: Search, trial: FrozenTrial) -> dict[str, Any]:
-    """The values of a trial by setting, and its number in ``home_of``."""
-    return {parameter.name: trial.params[parameter.name] for parameter in search.space}
-
-
-__all__ = ["best_trial", "best_values", "home_of", "trials_frame", "unit_scores"]
