@@ -1,6 +1,5 @@
 """`oofline tune` as a user types it: trials, results, re-runs, resuming and refusals."""
 
-
 import pandas as pd
 import pytest
 

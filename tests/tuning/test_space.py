@@ -1,5 +1,7 @@
 """Ranges from the command line and from TOML, and what is refused."""
 
+import re
+
 import pytest
 
 from oofline.config import CFG
@@ -49,9 +51,8 @@ def test_the_command_line_comes_before_the_file(tmp_path):
     ],
 )
 def test_what_cannot_be_searched_is_refused(text, message):
-    with pytest.raises(ConfigError, match="SPACE|space|forms|batch_size") as error:
+    with pytest.raises(ConfigError, match=re.escape(message)):
         read_space(CFG(), text)
-    assert message in str(error.value)
 
 
 def test_many_settings_with_few_trials_are_warned_of():

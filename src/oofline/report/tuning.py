@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
@@ -46,7 +46,7 @@ def progress(
         for ax, (name, form) in zip(axes[1:], forms.items(), strict=True):
             at, ticks = positions(frame[name], form)
             ax.scatter(frame["trial"], at, s=16, c=_state_colors(frame), zorder=3)
-            _scale(ax, "y", form, ticks)
+            _scale(ax, "y", form, ticks, frame[name])
             titles(ax, "", "", name)
         axes[-1].set_xlabel("trial")
         fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
@@ -74,11 +74,13 @@ def sensitivity(
             where, _ = positions(pd.Series([default[name]]), form, ticks)
             if np.isfinite(where[0]):
                 ax.axvline(where[0], color=GREY, linestyle=":", label="default")
-            _scale(ax, "x", form, ticks)
+            _scale(ax, "x", form, ticks, frame[name])
             titles(ax, name, name + " (log scale)" * (form == "log"), _label(metric, greater))
         for ax in grid[len(forms) :]:
             ax.set_axis_off()
-        fig.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+        fig.legend(
+            *grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3 * columns
+        )
     return path
 
 
@@ -105,7 +107,7 @@ def parallel(
     with figure(path, 2.6 + 1.9 * len(forms), 4.4) as fig:
         ax = fig.subplots()
         ranks = known["estimate"].rank(pct=True, ascending=greater).to_numpy()
-        heights = np.column_stack([_height(fig, ax, i, known[n], f) for i, (n, f) in
+        heights = np.column_stack([_height(ax, i, known[n], f) for i, (n, f) in
                                    enumerate([*forms.items(), ("estimate", "range")])])  # fmt: skip
         for index, line in enumerate(heights):
             best = index == len(heights) - 1
@@ -114,7 +116,7 @@ def parallel(
                     label="best" if best else "_", clip_on=False)  # fmt: skip
         ax.set_xticks(range(len(forms) + 1), [*forms, metric])
         ax.set_yticks([])
-        ax.set_ylim(0, 1)
+        ax.set_ylim(-0.04, 1.04)
         ax.set_xlim(-0.15, len(forms) + 0.15)
         ax.spines["left"].set_visible(False)
         titles(ax, "Values and scores", "", "")
@@ -122,7 +124,7 @@ def parallel(
     return path
 
 
-def _height(fig: Figure, ax: Axes, index: int, column: pd.Series, form: str) -> np.ndarray:
+def _height(ax: Axes, index: int, column: pd.Series, form: str) -> np.ndarray:
     """(n,) heights 0..1 of a column's values on its own axis, whose ends are labelled."""
     at, ticks = positions(column, form)
     at = np.log10(at) if form == "log" else at
@@ -148,12 +150,19 @@ def positions(
     return np.array([ticks.get(text, np.nan) for text in texts], dtype=float), ticks
 
 
-def _scale(ax: Axes, axis: str, form: str, ticks: dict[str, int]) -> None:
+def _scale(ax: Axes, axis: str, form: str, ticks: dict[str, int], column: pd.Series) -> None:
+    """Ticks as the setting is searched: powers with 2 and 5, whole numbers, or names."""
+    side = ax.xaxis if axis == "x" else ax.yaxis
     if form == "log":
         (ax.set_xscale if axis == "x" else ax.set_yscale)("log")
-    if ticks:
-        setter = ax.set_xticks if axis == "x" else ax.set_yticks
-        setter(list(ticks.values()), list(ticks))
+        side.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if axis == "x" else (1.0,)))
+        side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        side.set_minor_formatter(NullFormatter())
+    elif ticks:
+        side.set_ticks(list(ticks.values()), labels=list(ticks))
+        (ax.set_xlim if axis == "x" else ax.set_ylim)(-0.5, len(ticks) - 0.5)
+    elif pd.api.types.is_integer_dtype(column.infer_objects()):
+        side.set_major_locator(MaxNLocator(nbins=6, integer=True))
 
 
 def _label(metric: str, greater: bool) -> str:
