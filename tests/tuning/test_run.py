@@ -1,9 +1,18 @@
 """`oofline tune` as a user types it: trials, results, re-runs, resuming and refusals."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import pandas as pd
 import pytest
 
+from oofline.errors import OoflineError, Stopped
 from oofline.storage import read_json
+from oofline.tuning import study as study_module
+from oofline.tuning import trial as trial_module
 
 TOY = ("tune", "--comp", "toy", "--space", "lr=log(1e-5,1e-2)")
 
@@ -53,3 +62,104 @@ def test_a_search_from_trials_to_an_experiment(write_competition, oofline):
     assert "was started with another epochs: choose another NAME" in err
     code, out, _ = oofline("train", "--comp", "toy", "--exp", "tuned", "--from", "tuned")
     assert code == 0
+
+
+def test_a_killed_search_goes_on_with_the_same_trial(
+    write_competition, oofline, tmp_path, monkeypatch
+):
+    paths = write_competition(n=60, epochs=1, metric="accuracy")
+    argv = (*TOY, "--trials", "3", "--confirm", "0", "--name", "rate", "--prune", "none")
+    command = [sys.executable, "-m", "oofline", *argv]
+    process = subprocess.Popen(command, env=os.environ | {"OOFLINE_ROOT": str(tmp_path)})
+    first = paths.fold("rate-t0001", 42, 0) / "scores.json"
+    deadline = time.monotonic() + 240
+    while not first.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert first.exists()
+    assert not (paths.experiment("rate-t0001") / "scores.json").exists()
+    before, lr = first.stat().st_mtime_ns, read_json(first.parents[2] / "cfg.json")["lr"]
+
+    monkeypatch.setattr(study_module, "STALE_SECONDS", 1)
+    monkeypatch.setattr(study_module, "BEAT_SECONDS", 1)
+    code, out, _ = oofline(*argv)
+    assert code == 0
+    assert "1 of 3 trials are finished already" in out
+    frame = pd.read_csv(paths.tuning("rate") / "trials.csv")
+    assert frame["trial"].is_unique
+    assert frame["state"].tolist() == ["complete"] * 3
+    assert first.stat().st_mtime_ns == before  # its finished fold was kept
+    assert frame.set_index("exp").loc["rate-t0001", "lr"] == lr
+
+
+def test_workers_share_one_study(write_competition, oofline, forked):
+    paths = write_competition(n=60, epochs=1, metric="accuracy")
+    argv = (*TOY, "--trials", "4", "--parallel", "2", "--confirm", "0", "--name", "both")
+    assert oofline(*argv)[0] == 0
+    frame = pd.read_csv(paths.tuning("both") / "trials.csv")
+    assert len(frame) == 4
+    assert frame["lr"].nunique() == 4
+    assert set(frame["state"]) <= {"complete", "stopped early"}
+    logs = sorted(path.name for path in (paths.tuning("both") / "workers").iterdir())
+    assert logs == ["cpu-1.log", "cpu-2.log"]
+
+
+def test_a_trial_that_fails_does_not_end_the_search(write_competition, oofline, monkeypatch):
+    paths = write_competition(n=60, epochs=1, metric="accuracy")
+    begin = trial_module.begin
+
+    def fussy(cfg, paths):
+        if cfg.exp.endswith("t0001"):
+            raise OoflineError("the loss is nan at optimizer step 3")
+        return begin(cfg, paths)
+
+    monkeypatch.setattr(trial_module, "begin", fussy)
+    code, _, _ = oofline(*TOY, "--trials", "3", "--confirm", "0", "--name", "rate")
+    assert code == 0
+    frame = pd.read_csv(paths.tuning("rate") / "trials.csv").set_index("trial")
+    assert frame.loc[1, "state"] == "failed"
+    assert frame.loc[1, "reason"] == "the loss is nan at optimizer step 3"
+    assert frame["score"].notna().tolist() == [True, False, True]
+
+
+def test_an_interrupted_trial_is_taken_up(write_competition, oofline, monkeypatch):
+    paths = write_competition(n=60, epochs=1, metric="accuracy")
+    trainer_of, calls = trial_module.trainer_of, []
+
+    def interrupted(cfg, material, guard):
+        train = trainer_of(cfg, material, guard)
+
+        def one(unit):
+            calls.append((cfg.exp, cfg.lr, unit))
+            if len(calls) == 2:
+                raise Stopped("interrupted", 130)
+            return train(unit)
+
+        return one
+
+    monkeypatch.setattr(trial_module, "trainer_of", interrupted)
+    argv = (*TOY, "--trials", "2", "--confirm", "0", "--name", "rate", "--prune", "none")
+    assert oofline(*argv)[0] == 130
+    assert oofline(*argv)[0] == 0
+    assert {exp for exp, _, _ in calls} == {"rate-t0000", "rate-t0001"}
+    assert len({(exp, lr) for exp, lr, _ in calls}) == 2
+    assert len(pd.read_csv(paths.tuning("rate") / "trials.csv")) == 2
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("--space", "lr=log(1,0)"), "needs low below high"),
+        (("--trials", "0"), "trials = 0 must be at least 1"),
+        (("--prune-p", "0.9"), "0.5 at most"),
+        (("--storage", "nosuch://here"), "storage: cannot be opened"),
+        (("--name", "a/b"), "a/b"),
+    ],
+)
+def test_bad_input_is_one_line_and_trains_nothing(write_competition, oofline, argv, message):
+    paths = write_competition(n=60)
+    code, _, err = oofline(*TOY, *argv)
+    assert code == 2
+    assert message in err
+    assert not list(paths.output.rglob("oof.parquet"))

@@ -6,6 +6,7 @@ that were searched, with the form of each: "log", "range" or "choice".
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from oofline.report.style import BLUE, DARK, GREEN, GREY, ORANGE, RED, figure, titles
 
+_BEHIND: Any = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
 FEWEST = 5
 """Points behind a smooth band."""
 
@@ -131,11 +133,13 @@ def _height(ax: Axes, index: int, column: pd.Series, form: str) -> np.ndarray:
     low, high = (float(at.min()), float(at.max())) if len(at) else (0.0, 1.0)
     width = (high - low) or 1.0
     ax.axvline(index, color=DARK, linewidth=0.9)
-    marks = {i: name for name, i in ticks.items()} or {v: f"{10**v if form == 'log' else v:.3g}"
-                                                       for v in (low, high)}  # fmt: skip
+    marks: dict[float, str] = {float(i): name for name, i in ticks.items()}
+    if not ticks:
+        marks = {v: f"{10**v if form == 'log' else v:.3g}" for v in (low, high)}
     for value, text in marks.items():
         ax.annotate(text, (index, (value - low) / width), textcoords="offset points",
-                    xytext=(4, 0), fontsize=8, color=DARK, va="center")  # fmt: skip
+                    xytext=(4, 0), fontsize=8, color=DARK, va="center", zorder=5,
+                    bbox=_BEHIND)  # fmt: skip
     return (at - low) / width
 
 

@@ -100,12 +100,12 @@ def _of_file(path: Path) -> dict[str, tuple[str, str, str]]:
     table = content.get("space")
     if set(content) != {"space"} or not isinstance(table, dict):
         raise ConfigError(f"{path}: it must hold a table [space] and nothing else")
-    entries = {}
+    entries: dict[str, tuple[str, str, str]] = {}
     for name, form in table.items():
         found = _ENTRY.fullmatch(f"{name}={form}")
         if found is None:
             raise ConfigError(f'{path}: {name} must be as in lr = "log(5e-6, 5e-4)"; all: {FORMS}')
-        entries[name] = (str(path), *found.groups()[1:])
+        entries[name] = (str(path), found[2], found[3])
     return entries
 
 

@@ -117,7 +117,7 @@ def sentences(
         rerun: None where nothing was trained again.
     """
     complete = frame["score"]
-    row = frame.loc[complete.idxmax() if greater else complete.idxmin()]
+    row = frame.iloc[int((complete if greater else -complete).argmax())]
     values = ", ".join(f"{p.name} = {shown(row[p.name])}" for p in space)
     n_known = int(frame["estimate"].notna().sum())
     near = near_best(frame, greater)
