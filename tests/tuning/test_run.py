@@ -13,6 +13,7 @@ from oofline.errors import OoflineError, Stopped
 from oofline.storage import read_json
 from oofline.tuning import study as study_module
 from oofline.tuning import trial as trial_module
+from oofline.tuning.pruning import FoldPruner, step_inside
 
 TOY = ("tune", "--comp", "toy", "--space", "lr=log(1e-5,1e-2)")
 
@@ -95,11 +96,11 @@ def test_a_killed_search_goes_on_with_the_same_trial(
 
 def test_workers_share_one_study(write_competition, oofline, forked):
     paths = write_competition(n=60, epochs=1, metric="accuracy")
-    argv = (*TOY, "--trials", "4", "--parallel", "2", "--confirm", "0", "--name", "both")
+    argv = (*TOY, "--trials", "3", "--parallel", "2", "--confirm", "0", "--name", "both")
     assert oofline(*argv)[0] == 0
     frame = pd.read_csv(paths.tuning("both") / "trials.csv")
-    assert len(frame) == 4
-    assert frame["lr"].nunique() == 4
+    assert frame["exp"].tolist() == ["both-t0000", "both-t0001", "both-t0002"]
+    assert frame["lr"].nunique() == 3
     assert set(frame["state"]) <= {"complete", "stopped early"}
     logs = sorted(path.name for path in (paths.tuning("both") / "workers").iterdir())
     assert logs == ["cpu-1.log", "cpu-2.log"]
@@ -142,9 +143,47 @@ def test_an_interrupted_trial_is_taken_up(write_competition, oofline, monkeypatc
     argv = (*TOY, "--trials", "2", "--confirm", "0", "--name", "rate", "--prune", "none")
     assert oofline(*argv)[0] == 130
     assert oofline(*argv)[0] == 0
-    assert {exp for exp, _, _ in calls} == {"rate-t0000", "rate-t0001"}
+    assert {exp for exp, _, _ in calls} == {"rate-t0000", "rate-t0002"}  # 1 went on with 0
     assert len({(exp, lr) for exp, lr, _ in calls}) == 2
     assert len(pd.read_csv(paths.tuning("rate") / "trials.csv")) == 2
+
+
+def test_bad_trials_end_inside_a_fold_or_after_one(write_competition, oofline, monkeypatch):
+    paths = write_competition(n=60, epochs=2, evals_per_epoch=2, metric="accuracy")
+    ends = {1: step_inside(0, 1.0), 2: 0}  # trial -> the step that it ends after
+
+    def prune(self, study, trial):
+        return trial.last_step == ends.get(trial.number)
+
+    monkeypatch.setattr(FoldPruner, "prune", prune)
+    code, out, _ = oofline(*TOY, "--trials", "4", "--confirm", "0", "--name", "rate")
+    assert code == 0
+    frame = pd.read_csv(paths.tuning("rate") / "trials.csv")
+    assert frame["state"].tolist() == ["complete", "stopped early", "stopped early", "complete"]
+    assert frame["units"].tolist() == [3, 0, 1, 3]
+    assert frame["estimate"].notna().tolist() == [True, False, True, True]
+    assert "trial 1: stopped early, below the median of the others after epoch 1" in out
+    inside = paths.fold("rate-t0001", 42, 0)
+    assert not (inside / "scores.json").exists()
+    assert not list(inside.glob("*.safetensors"))  # nobody goes on with its state
+    best = frame.loc[frame["score"].idxmax(), "exp"]
+    first = [read_json(paths.fold(e, 42, 0) / "scores.json")["score"] for e in ("rate-t0002", best)]
+    assert frame["estimate"][2] == pytest.approx(frame["score"].max() + first[0] - first[1])
+
+
+@pytest.mark.parametrize("sampler", ["gp", "random"])
+def test_other_samplers_search_too(write_competition, oofline, sampler):
+    paths = write_competition(n=60, epochs=1, metric="accuracy", n_folds=2)
+    space = ("--space", "lr=log(1e-4,1e-2), pooling=choice(mean,cls), batch_size=range(4,16)")
+    argv = ("tune", "--comp", "toy", *space, "--sampler", sampler, "--trials", "6")
+    code, out, _ = oofline(*argv, "--confirm", "0", "--fold", "1")
+    assert code == 0
+    assert "3 settings are searched with 6 trials" in out
+    frame = pd.read_csv(paths.tuning("base-lr-pooling-batch_size") / "trials.csv")
+    assert frame["score"].notna().all()
+    assert set(frame["pooling"]) <= {"mean", "cls"}
+    assert frame["batch_size"].between(4, 16).all()
+    assert (frame["units"] == 1).all()
 
 
 @pytest.mark.parametrize(

@@ -116,10 +116,9 @@ class Results:
         return Rerun(found, claimed, int(self.metric.sign))
 
     def _draw(self, frame: pd.DataFrame, default: dict[str, Any]) -> None:
-        forms = {p.name: p.form for p in self.search.space}
-        about = (frame, dict(forms), self.metric.name, self.metric.greater_is_better)
+        forms: dict[str, str] = {p.name: p.form for p in self.search.space}
         begun = frame[frame["state"] != "waiting"].reset_index(drop=True)
-        about = (begun, *about[1:])
+        about = (begun, forms, self.metric.name, self.metric.greater_is_better)
         pictures.progress(self.folder / "progress.png", *about)
         pictures.sensitivity(self.folder / "sensitivity.png", *about, default)
         pictures.parallel(self.folder / "parallel.png", *about)
