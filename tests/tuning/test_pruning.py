@@ -4,9 +4,14 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from oofline.tuning.pruning import FoldPruner, build_pruner, step_inside
+from oofline.tuning.pruning import FoldPruner, build_pruner, step_after, step_inside
 
 GOOD = {0: 0.80, 1: 0.82, 2: 0.78, 3: 0.81, 4: 0.79}
+
+
+def steps(values):
+    """Fold -> score as a trial reports it; what is a step already stays."""
+    return {step_after(k) if k < 10 else k: score for k, score in values.items()}
 
 
 def study_of(completed, direction="maximize", p=0.2):
@@ -14,7 +19,7 @@ def study_of(completed, direction="maximize", p=0.2):
     for values in completed:
         folds = [v for step, v in values.items() if step < 10]
         study.add_trial(
-            optuna.create_trial(value=sum(folds) / len(folds), intermediate_values=values)
+            optuna.create_trial(value=sum(folds) / len(folds), intermediate_values=steps(values))
         )
     return study
 
@@ -22,7 +27,7 @@ def study_of(completed, direction="maximize", p=0.2):
 def running(study, values):
     """A trial that has reported these, and whether it would be stopped after each."""
     trial, stops = study.ask(), []
-    for step, value in values.items():
+    for step, value in steps(values).items():
         trial.report(value, step)
         stops.append(trial.should_prune())
     return stops
@@ -60,6 +65,14 @@ def test_inside_a_fold_it_is_the_median_of_trials_at_that_point():
     assert running(study, {at: 0.725}) == [False]
     assert running(study, {step_inside(1, 2.0): 0.1}) == [False]  # no other was looked at there
     assert running(study_of(others[:4]), {at: 0.1}) == [False]  # too few to have a median
+
+
+def test_folds_are_tested_though_there_are_evaluations_too():
+    study = study_of([GOOD | {step_inside(k, 1.0): 0.9 for k in GOOD}])
+    values = {}
+    for k in range(3):
+        values |= {step_inside(k, 1.0): 0.95, k: GOOD[k] - 0.02 - k / 1000}
+    assert running(study, values) == [False] * 5 + [True]
 
 
 def test_evaluations_do_not_enter_the_test_over_folds():

@@ -13,7 +13,7 @@ from oofline.errors import OoflineError, Stopped
 from oofline.storage import read_json
 from oofline.tuning import study as study_module
 from oofline.tuning import trial as trial_module
-from oofline.tuning.pruning import FoldPruner, step_inside
+from oofline.tuning.pruning import FoldPruner, step_after, step_inside
 
 TOY = ("tune", "--comp", "toy", "--space", "lr=log(1e-5,1e-2)")
 
@@ -150,7 +150,7 @@ def test_an_interrupted_trial_is_taken_up(write_competition, oofline, monkeypatc
 
 def test_bad_trials_end_inside_a_fold_or_after_one(write_competition, oofline, monkeypatch):
     paths = write_competition(n=60, epochs=2, evals_per_epoch=2, metric="accuracy")
-    ends = {1: step_inside(0, 1.0), 2: 0}  # trial -> the step that it ends after
+    ends = {1: step_inside(0, 1.0), 2: step_after(0)}  # trial -> the step that it ends after
 
     def prune(self, study, trial):
         return trial.last_step == ends.get(trial.number)

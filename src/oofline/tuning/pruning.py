@@ -1,10 +1,12 @@
 """Which trials are stopped early: after a fold, and inside one.
 
-A trial reports two series of scores as Optuna's intermediate values: of its finished units at steps
-0, 1, 2, ..., and of the evaluations inside unit u from step (u + 1) * `STRIDE` on.
+A trial reports two series of scores as Optuna's intermediate values, in the order of time: of the
+evaluations inside unit u from step u * `STRIDE` on, and of the finished unit at the last step
+before those of the next.
 """
 
 import copy
+from collections.abc import Callable
 from typing import Any, Literal
 
 import optuna
@@ -21,7 +23,17 @@ Pruning = Literal["auto", "none", "folds", "all"]
 
 def step_inside(unit: int, epoch: float) -> int:
     """Step of an evaluation in a unit, after that many epochs."""
-    return (unit + 1) * STRIDE + round(1000 * epoch)
+    return unit * STRIDE + round(1000 * epoch)
+
+
+def step_after(unit: int) -> int:
+    """Step of a finished unit."""
+    return (unit + 1) * STRIDE - 1
+
+
+def unit_of(step: int) -> int | None:
+    """The unit whose end a step is; None for an evaluation inside one."""
+    return step // STRIDE if step % STRIDE == STRIDE - 1 else None
 
 
 class FoldPruner(BasePruner):
@@ -43,30 +55,32 @@ class FoldPruner(BasePruner):
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Whether the trial ends here, after the last score that it reported."""
         step = trial.last_step
-        if step is None or (step >= STRIDE and not self.inside):
+        if step is None or (unit_of(step) is None and not self.inside):
             return False
-        low = step // STRIDE * STRIDE
-        view: Any = _View(study, low)
-        pruner = self._median if low else self._folds
-        return pruner.prune(view, view.part(trial))
+        if unit_of(step) is None:
+            unit = step // STRIDE
+            view: Any = _View(
+                study, lambda other: unit_of(other) is None and other // STRIDE == unit
+            )
+            return self._median.prune(view, view.part(trial))
+        view = _View(study, lambda other: unit_of(other) is not None)
+        return self._folds.prune(view, view.part(trial))
 
 
 class _View:
     """A study of which only one series of scores is seen."""
 
-    def __init__(self, study: optuna.Study, low: int) -> None:
-        self._study, self._low = study, low
+    def __init__(self, study: optuna.Study, seen: Callable[[int], bool]) -> None:
+        self._study, self._seen = study, seen
         self.direction = study.direction
 
     def part(self, trial: FrozenTrial) -> FrozenTrial:
         """The trial with that series alone."""
-        seen = copy.copy(trial)
-        seen.intermediate_values = {
-            step: value
-            for step, value in trial.intermediate_values.items()
-            if self._low <= step < self._low + STRIDE
+        part = copy.copy(trial)
+        part.intermediate_values = {
+            step: value for step, value in trial.intermediate_values.items() if self._seen(step)
         }
-        return seen
+        return part
 
     @property
     def best_trial(self) -> FrozenTrial:

@@ -18,7 +18,7 @@ from oofline.storage import Paths, read_json
 from oofline.tracking import Tracker
 from oofline.training.fold_files import remove_working_files
 from oofline.training.guard import Guard
-from oofline.tuning.pruning import step_inside
+from oofline.tuning.pruning import step_after, step_inside
 from oofline.tuning.search import Search, score_units, trial_settings
 from oofline.tuning.study import BEAT_SECONDS, counts, open_study, requeue, seed_of
 
@@ -169,7 +169,7 @@ class _Trial:
         score = read_json(folder / "scores.json")["score"]
         if score is None:
             return
-        trial.report(score, index)
+        trial.report(score, step_after(index))
         if index + 1 < len(self.search.units) and trial.should_prune():
             raise Pruned(f"its {index + 1} folds are below those of the best trial")
 

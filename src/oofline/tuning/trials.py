@@ -5,7 +5,7 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from oofline.tuning.pruning import STRIDE
+from oofline.tuning.pruning import unit_of
 from oofline.tuning.search import Search
 from oofline.tuning.study import latest
 
@@ -54,13 +54,14 @@ def _row(number: int, trial: FrozenTrial, search: Search, best: FrozenTrial | No
 
 def unit_scores(trial: FrozenTrial) -> dict[int, float]:
     """Index of a unit -> its score, of the units that a trial finished."""
-    return {step: v for step, v in trial.intermediate_values.items() if step < STRIDE}
+    pairs = ((unit_of(step), score) for step, score in trial.intermediate_values.items())
+    return {unit: score for unit, score in pairs if unit is not None}
 
 
 def _estimate(folds: dict[int, float], best: FrozenTrial | None) -> float:
     """The score that a stopped trial would about have reached."""
     known = unit_scores(best) if best else {}
-    shared = [folds[step] - known[step] for step in folds.keys() & known.keys()]
+    shared = [folds[unit] - known[unit] for unit in folds.keys() & known.keys()]
     if not shared or best is None or best.value is None:
         return float("nan")
     return float(best.value + np.mean(shared))
