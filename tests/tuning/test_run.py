@@ -94,8 +94,8 @@ def test_a_killed_search_goes_on_with_the_same_trial(
     assert frame.set_index("exp").loc["rate-t0001", "lr"] == lr
 
 
-def test_workers_share_one_study(write_competition, oofline, forked):
-    paths = write_competition(n=60, epochs=1, metric="accuracy")
+def test_workers_share_one_study_and_one_group(write_competition, oofline, forked):
+    paths = write_competition(n=60, epochs=1, metric="accuracy", wandb="offline")
     argv = (*TOY, "--trials", "3", "--parallel", "2", "--confirm", "0", "--name", "both")
     assert oofline(*argv)[0] == 0
     frame = pd.read_csv(paths.tuning("both") / "trials.csv")
@@ -104,6 +104,9 @@ def test_workers_share_one_study(write_competition, oofline, forked):
     assert set(frame["state"]) <= {"complete", "stopped early"}
     logs = sorted(path.name for path in (paths.tuning("both") / "workers").iterdir())
     assert logs == ["cpu-1.log", "cpu-2.log"]
+    runs = [path.read_bytes() for path in paths.output.glob("wandb/offline-run-*/run-*.wandb")]
+    assert len(runs) == 9  # a run for each fold of each trial, all of the group "both"
+    assert all(b"\x04both" in run for run in runs)
 
 
 def test_a_trial_that_fails_does_not_end_the_search(write_competition, oofline, monkeypatch):
