@@ -94,7 +94,7 @@ def importances(path: Path, shares: dict[str, float], note: str) -> Path:
         values = [shares[name] for name in names]
         ax.barh(names, values, color=BLUE, height=0.6)
         for index, value in enumerate(values):
-            ax.text(value, index, f" {value:.0%}", va="center", color=DARK)
+            ax.text(value, index, f" {100 * value:.0f} %", va="center", color=DARK)
         ax.set_xlim(0, 1.1)
         titles(ax, "Importance of each setting", note, "")
     return path

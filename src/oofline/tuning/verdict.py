@@ -126,7 +126,7 @@ def sentences(
         f"{row['score']:.5f}{_default_score(frame, space, default)}."
     ]
     lines.append(
-        f"{int(near.sum())} of {n_known} trials score within {NEAR:.0%} of the best; "
+        f"{int(near.sum())} of {n_known} trials score within {100 * NEAR:.0f} % of the best; "
         + "; ".join(_around(frame, parameter, row[parameter.name], near) for parameter in space)
         + "."
     )
@@ -167,7 +167,7 @@ def _around(frame: pd.DataFrame, parameter: Parameter, best: Any, near: np.ndarr
     kind = "flat" if found.width >= FLAT else "narrow"
     return (
         f"{name}: {found.n} of them from {shown(found.low)} to {shown(found.high)} with none worse "
-        f"between, {found.width:.0%} of what was searched ({kind})"
+        f"between, {100 * found.width:.0f} % of what was searched ({kind})"
     )
 
 
