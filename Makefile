@@ -10,6 +10,9 @@ EXPS   ?=
 NAME   ?=
 BASE   ?=
 ARMS   ?=
+SPACE  ?=
+TRIALS ?= 30
+PARALLEL ?= 1
 MODEL  ?=
 TEACHER ?=
 MODE   ?= infer
@@ -17,7 +20,7 @@ MSG    ?=
 EXPERIMENT = --comp "$(COMP)" --exp "$(EXP)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo download folds lr-find train pretrain pseudo oof ensemble predict submission submit ledger kernel kernel-rehearse kernel-push compare ablation sync bench readme test lint check clean
+.PHONY: help setup demo download folds lr-find train pretrain pseudo oof ensemble predict submission submit ledger kernel kernel-rehearse kernel-push compare ablation tune sync bench readme test lint check clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -61,6 +64,8 @@ compare: setup           ## COMP= [BASE=]: every experiment in one table, with p
 	@$(BIN)/oofline compare --comp "$(COMP)" --base "$(BASE)" $(ARGS)
 ablation: setup          ## COMP= ARMS=base,awp,fgm FOLD= SEED= [NAME=]: what each setting is worth
 	@$(BIN)/oofline ablation --comp "$(COMP)" --arms "$(ARMS)" --seed "$(SEED)" --fold "$(FOLD)" --name "$(NAME)" $(ARGS)
+tune: setup              ## COMP= EXP= TRIALS=30 PARALLEL=3 SPACE="lr=log(5e-6,5e-4)" [NAME=]: the best values, and what they are worth
+	@$(BIN)/oofline tune --trials "$(TRIALS)" --parallel "$(PARALLEL)" --space "$(SPACE)" --name "$(NAME)" --seed "$(SEED)" --fold "$(FOLD)" $(EXPERIMENT)
 kernel: setup            ## COMP= EXP= [MODE=train]: wheels, weights and notebook for Kaggle, with a manifest
 	@$(BIN)/oofline kernel --mode "$(MODE)" $(EXPERIMENT)
 kernel-rehearse: setup   ## COMP= EXP=: that very notebook, offline, as Kaggle would run it

@@ -35,7 +35,8 @@ def test_every_setting_named_in_the_readme_exists():
         "arms", "file", "state", "weights", "check", "image", "python", "hidden-rows",
         "weights-dtype", "dry-run", "msg", "way", "wait", "again", "overwrite", "poll-seconds",
         "public-rows", "environment", "table", "versions", "minutes", "from-scratch", "vocab",
-        "teacher",
+        "teacher", "space", "trials", "parallel", "sampler", "prune", "prune-p", "confirm", "apply",
+        "storage", "keep-models", "sampler-seed",
     }  # fmt: skip
     text = README.replace("--no-", "--")
     assert set(re.findall(r"--([a-z][a-z0-9-]+)", text)) - known == set()

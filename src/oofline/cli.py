@@ -28,6 +28,7 @@ from oofline.verbs import (
     Predict,
     Pseudo,
     Submission,
+    Tune,
     verbs,
 )  # fmt: skip
 
@@ -38,6 +39,7 @@ _MODULES = {
     "predict": "oofline.inference.run",
     "kernel-push": "oofline.kaggle.push", "submit": "oofline.kaggle.submit",
     "ledger": "oofline.delivery", "download": "oofline.kaggle.download",
+    "tune": "oofline.tuning.run",
 }  # fmt: skip
 """Where ``run_<verb>`` is, if not in `oofline.pipeline`."""
 
@@ -103,7 +105,9 @@ def _starting_point(kind: type, argv: Sequence[str], paths: Paths) -> str:
     What looks at results reads the competition as the experiment did when it was trained.
     """
     given = _option(argv, "from")
-    if kind not in (Oof, Submission, Compare, Ensemble, Pseudo) and (given or kind is not LrFind):
+    if kind not in (Oof, Submission, Compare, Ensemble, Pseudo) and (
+        given or kind not in (LrFind, Tune)
+    ):
         return given
     first = (_option(argv, "exps") or _option(argv, "teacher")).split(",")[0]
     name = first or _option(argv, "base") or _option(argv, "exp") or load_cfg(paths).exp

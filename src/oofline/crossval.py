@@ -131,7 +131,13 @@ def unit_trainer(cfg: CFG, paths: Paths, device: str, guard: Guard) -> Callable[
         A function that trains one unit; it returns False where another process trains it.
     """
     cfg = dataclasses.replace(cfg, device=device)
-    material = prepare(cfg, paths)
+    return trainer_of(cfg, prepare(cfg, paths), guard)
+
+
+def trainer_of(
+    cfg: CFG, material: Material | BaselineMaterial, guard: Guard
+) -> Callable[[Unit], bool]:
+    """A function that trains one unit; it returns False where it is done or another trains it."""
     return lambda unit: _train_unit(cfg, material, guard, *unit)
 
 

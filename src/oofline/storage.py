@@ -67,6 +67,10 @@ class Paths:
         """Folder of a model that was pretrained on the competition's texts."""
         return self.output / "pretrained" / name
 
+    def tuning(self, name: str) -> Path:
+        """Folder of one search for settings."""
+        return self.output / "tuning" / name
+
     def pseudo(self, name: str) -> Path:
         """Folder of pseudo-labels."""
         return self.output / "pseudo" / name

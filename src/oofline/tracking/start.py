@@ -85,7 +85,7 @@ def _tracker(
             return Tracker()
         settings = {
             "project": cfg.comp,
-            "group": cfg.exp,
+            "group": Tracker.group or cfg.exp,
             "job_type": job_type,
             "name": name,
             "id": _run_id(folder, name),

@@ -33,9 +33,11 @@ class Tracker:
     Attributes:
         id: the run's id, "" when nothing is tracked.
         server_failed: the server was silent in this process; later runs start offline at once.
+        group: group of all runs of this process; "" = each experiment is a group.
     """
 
     server_failed = False
+    group = ""
 
     def __init__(self, run: Any = None, finish_seconds: float = 0.0) -> None:
         self.id: str = run.id if run is not None else ""

@@ -241,10 +241,10 @@ class _FoldRun:
         figures |= {f"distance/{group}": far for group, far in self.drift.distances().items()}
         self.tracker.log(figures, int(row["step"]))
         say(
-            f"{self.name} epoch {row['epoch']:.2f}: train loss "
-            f"{row['train_loss']:.4f}, valid loss {row['valid_loss']:.4f}, "
-            f"{self.task.metric} {row['score']:.5f}"
+            f"{self.name} epoch {row['epoch']:.2f}: train loss {row['train_loss']:.4f}, "
+            f"valid loss {row['valid_loss']:.4f}, {self.task.metric} {row['score']:.5f}"
         )
+        self.guard.seen(row)
 
     def _epoch(self, step: int) -> float:
         return step / self.plan.steps_per_epoch

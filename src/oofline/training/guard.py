@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 import psutil
@@ -22,12 +22,18 @@ class Guard:
 
     Args:
         time_limit_hours: limit counted from the start of the process; 0 = none.
+
+    Attributes:
+        interrupted: whether a stop was asked for.
+        watch: takes what `seen` is told; it may raise `Stopped` to end the fold there. None =
+            nobody looks.
     """
 
     def __init__(self, time_limit_hours: float = 0.0) -> None:
         self._limit = time_limit_hours * 3600.0
         self._started = time.monotonic() - process_age()
         self.interrupted = False
+        self.watch: Callable[[dict[str, float]], None] | None = None
 
     def seconds_left(self) -> float:
         """Seconds until the limit, infinite without one."""
@@ -36,6 +42,11 @@ class Guard:
     def must_stop(self, seconds_needed: float) -> bool:
         """Whether work of that length, with a fifth and 2 s to spare, no longer fits."""
         return self.interrupted or self.seconds_left() < 1.2 * seconds_needed + 2.0
+
+    def seen(self, row: dict[str, float]) -> None:
+        """Show an evaluation, a row of history.csv, to whoever watches this work (`watch`)."""
+        if self.watch is not None:
+            self.watch(row)
 
     def check(self) -> None:
         """Leave work that has no state to save (Stopped), after an interrupt."""

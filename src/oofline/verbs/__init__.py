@@ -19,6 +19,7 @@ from oofline.verbs.work import (
     Submission,
     Sync,
     Train,
+    Tune,
 )
 
 
@@ -26,7 +27,7 @@ def verbs() -> dict[str, type]:
     """Verb -> its options."""
     kinds = (
         Demo, Download, Folds, LrFind, Pretrain, Train, Pseudo, Oof, Ensemble, Predict,
-        Submission, Submit, Ledger, Kernel, KernelRehearse, KernelPush, Compare, Ablation, Sync,
-        Config, Metrics,
+        Submission, Submit, Ledger, Kernel, KernelRehearse, KernelPush, Compare, Ablation, Tune,
+        Sync, Config, Metrics,
     )  # fmt: skip
     return {re.sub("(?<=[a-z])([A-Z])", r"-\1", kind.__name__).lower(): kind for kind in kinds}

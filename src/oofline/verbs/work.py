@@ -1,7 +1,7 @@
 """Verbs from the competition's files to a submission; the docstrings are their --help."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -139,6 +139,45 @@ class Ablation:
     """Arms of your own: a TOML file with tables [arms.<name>]."""
     from_: Annotated[str, tyro.conf.arg(name="from")] = ""
     """Experiment whose settings are the starting point."""
+
+
+@dataclass(frozen=True)
+class Tune:
+    """Search settings for the best out-of-fold score, and say what the find is worth."""
+
+    cfg: Settings
+    space: str = ""
+    """What is searched: "lr=log(5e-6,5e-4), epochs=range(1,4), pooling=choice(mean,cls)"."""
+    file: str = ""
+    """A TOML file with a table [space], as in lr = "log(5e-6, 5e-4)"."""
+    trials: int = 30
+    """Trials in all; a larger number goes on with the same search."""
+    parallel: int = 1
+    """Trials side by side, each in a process; on a CPU they divide its threads."""
+    sampler: Literal["tpe", "gp", "random"] = "tpe"
+    """Proposes values: Parzen estimators, a Gaussian process, or chance."""
+    prune: Literal["auto", "none", "folds", "all"] = "auto"
+    """Ends bad trials after a fold ("folds") or inside one too ("all"); "auto": none with gp."""
+    prune_p: float = 0.2
+    """Level of Wilcoxon's test of a trial's folds against those of the best trial, 0..0.5."""
+    fold: str = "all"
+    """Folds of each trial: all, 0, "0,2" or 1-3."""
+    seed: str = "42"
+    """Seeds of each trial: 42 or "42,43"."""
+    sampler_seed: int = 0
+    """Seed of the sampler."""
+    confirm: int = 3
+    """New seeds on which the best values and the default are trained again; 0 = off."""
+    name: str = ""
+    """Name of the tuning; "" = <exp>-<settings>. Each trial is the experiment <name>-t<number>."""
+    apply: str = ""
+    """Experiment to write the best values to, for `oofline train`; "" = none."""
+    storage: str = ""
+    """Database of the search, as in postgresql://host/name; "" = a SQLite file beside it."""
+    keep_models: bool = False
+    """Trials keep the weights of their folds."""
+    from_: Annotated[str, tyro.conf.arg(name="from")] = ""
+    """Experiment whose settings are the starting point; "" = --exp, where it exists."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Layer 8: settings that are searched for, each trial an experiment of its own."""

@@ -1,0 +1,228 @@
+"""``oofline tune``: search settings, train the best again, and say what it is worth."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from oofline.claim import check_settings, claim_experiment, inputs_of
+from oofline.config import RUNTIME_FIELDS
+from oofline.crossval import is_done
+from oofline.engines.devices import device_list
+from oofline.engines.workers import share
+from oofline.errors import ConfigError, OoflineError, Stopped
+from oofline.progress import bar, say
+from oofline.scoring.metrics import get_metric
+from oofline.storage import Paths, read_json, write_json
+from oofline.tracking import Tracker
+from oofline.training.guard import Guard
+from oofline.training.precision import choose_device
+from oofline.training.preparation import prepare
+from oofline.tuning.results import Results
+from oofline.tuning.search import Search, check_apply, plan_search
+from oofline.tuning.study import create_study, latest
+from oofline.tuning.trial import Job, worker
+from oofline.tuning.trials import best_trial
+
+CONFIRM_SEED = 1001
+"""First seed of the re-runs, unless the search used it."""
+
+
+def run_tune(options: Any, paths: Paths) -> None:
+    """Run the trials that are left, train the best again, then write tuning.md and the pictures.
+
+    Raises:
+        ConfigError, DataError: something is wrong; nothing was trained.
+        Stopped: time limit or interrupt; the same command goes on from there.
+        OoflineError: no trial was completed.
+    """
+    search = plan_search(options, paths)
+    if options.apply:
+        check_apply(options.apply, paths)
+    tuning = Tuning(search, paths, options.parallel)
+    try:
+        tuning.run_trials()
+    except Stopped:
+        tuning.write()
+        raise
+    tuning.write()
+    if options.confirm:
+        tuning.confirm(options.confirm)
+        tuning.write()
+    tuning.finish()
+    if options.apply:
+        tuning.apply(options.apply)
+
+
+class Tuning:
+    """One search, checked before anything is trained.
+
+    Args:
+        search: what is searched.
+        paths: of the competition.
+        parallel: trials side by side.
+
+    Raises:
+        ConfigError, DataError: the settings, or an earlier search of this name, do not fit.
+    """
+
+    def __init__(self, search: Search, paths: Paths, parallel: int) -> None:
+        self.search, self.paths, self.n_parallel = search, paths, parallel
+        self.folder = paths.tuning(search.name)
+        self._check_former()
+        self.default = dataclasses.replace(search.cfg, exp=f"{search.name}-default")
+        check_settings(self.default, paths)
+        material = prepare(self.default, paths)
+        self.competition, self.folds = material.competition, material.folds
+        task = self.competition.task
+        greater = get_metric(task.metric, task.kind).greater_is_better
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.study = create_study(paths, search.name, search.url, greater)
+        self._check_trials()
+        write_json(self.folder / "tuning.json", self._identity())
+        self._enqueue_default()
+        self.guard = Guard(search.cfg.time_limit_hours)
+        self.results = Results(
+            search, paths, self.study, self.competition, self.folds, self.default
+        )
+
+    def _identity(self) -> dict[str, Any]:
+        """What must not change between two starts of a search."""
+        settings = dataclasses.asdict(self.search.cfg)
+        return {
+            "space": [str(parameter) for parameter in self.search.space],
+            "units": [list(unit) for unit in self.search.units],
+            "settings": {k: v for k, v in settings.items() if k not in {"exp", *RUNTIME_FIELDS}},
+        }
+
+    def _check_former(self) -> None:
+        path = self.folder / "tuning.json"
+        if not path.exists():
+            return
+        former, mine = read_json(path), self._identity()
+        changed = [k for k in ("space", "units") if former[k] != mine[k]]
+        theirs = former["settings"]
+        changed += [k for k, v in mine["settings"].items() if theirs.get(k, v) != v]
+        if changed:
+            raise ConfigError(
+                f"tuning {self.search.name} was started with another {', '.join(changed)}: choose "
+                "another NAME"
+            )
+
+    def _check_trials(self) -> None:
+        """Refuse experiments of trials that this study does not know."""
+        first = self.paths.experiment(self.search.exp(0))
+        if not latest(self.study) and first.exists():
+            raise ConfigError(
+                f"{first} is there, but its search is not: choose another NAME, or delete the "
+                f"experiments {self.search.name}-t*"
+            )
+
+    def _enqueue_default(self) -> None:
+        """The first trial is the default, where it lies within what is searched."""
+        values = {p.name: getattr(self.search.cfg, p.name) for p in self.search.space}
+        if all(p.holds(values[p.name]) for p in self.search.space) and not self.study.trials:
+            self.study.enqueue_trial(values)
+
+    def run_trials(self) -> None:
+        """Every trial that is left, side by side.
+
+        Raises:
+            Stopped: time limit or interrupt.
+        """
+        states = [trial.state for trial in latest(self.study).values()]
+        left = self.search.n_trials - sum(state.is_finished() for state in states)
+        if left <= 0:
+            return
+        if done := self.search.n_trials - left:
+            say(f"{done} of {self.search.n_trials} trials are finished already")
+        first = len(self.study.trials)
+        self._do(list(range(first, first + left)), "trials")
+
+    def _do(self, jobs: list[Job], title: str) -> None:
+        named = device_list(self.search.cfg, self.n_parallel)
+        named = [str(choose_device(name)) if name == "auto" else name for name in named]
+        n_workers = min(self.n_parallel, len(jobs))
+        devices = [named[index % len(named)] for index in range(n_workers)]
+        start = functools.partial(worker, self.search, self.paths)
+        with self.guard.signals():
+            if n_workers > 1:
+                say(f"{n_workers} {title} side by side; logs in {self.folder / 'workers'}")
+                share(
+                    jobs, devices, start, self.folder / "workers", self.guard,
+                    lambda job: "trial" if isinstance(job, int) else f"{job[0].exp} {job[1]}",
+                )  # fmt: skip
+            else:
+                self._do_here(jobs, title, devices[0])
+
+    def _do_here(self, jobs: list[Job], title: str, device: str) -> None:
+        try:
+            with bar(title, len(jobs)) as progress:
+                do = worker(self.search, self.paths, device, self.guard)
+                for job in jobs:
+                    do(job)
+                    progress.advance()
+        finally:
+            Tracker.group = ""
+
+    def confirm(self, n_seeds: int) -> None:
+        """Train the best values and the default on new seeds (finished units are kept).
+
+        Raises:
+            Stopped: time limit or interrupt.
+        """
+        best = best_trial(self.study)
+        if best is None:
+            return
+        self.results.choose(best, self._new_seeds(n_seeds))
+        jobs: list[Job] = [
+            (cfg, unit)
+            for unit in self.results.units
+            for cfg in self.results.rerun_settings
+            if not is_done(self.paths.fold(cfg.exp, *unit))
+        ]
+        if jobs:
+            n_units = len(self.results.units)
+            say(f"training again on {n_seeds} new seeds: {n_units} folds of the best, as many of "
+                "the default")  # fmt: skip
+            self._do(jobs, "re-runs")
+
+    def _new_seeds(self, n_seeds: int) -> list[int]:
+        used = {seed for seed, _ in self.search.units}
+        candidates = range(CONFIRM_SEED, CONFIRM_SEED + n_seeds + len(used))
+        return [seed for seed in candidates if seed not in used][:n_seeds]
+
+    def write(self) -> None:
+        """Write trials.csv, and once a trial is complete the pictures and tuning.md."""
+        with bar(f"write {self.search.name}", 1) as progress:
+            self.results.write()
+            progress.advance()
+
+    def finish(self) -> None:
+        """Say what was found.
+
+        Raises:
+            OoflineError: no trial was completed.
+        """
+        if best_trial(self.study) is None:
+            failed = self.study.get_trials(states=(TrialState.FAIL,))
+            reason = next((t.user_attrs.get("reason", "") for t in failed), "none was run")
+            raise OoflineError(f"no trial was completed (the first: {reason}): narrow the space")
+        for line in self.results.lines:
+            say(line)
+        say(f"open {self.folder / 'tuning.md'} or sensitivity.png")
+
+    def apply(self, exp: str) -> None:
+        """Write the best values to a new experiment, ready to be trained."""
+        best: optuna.trial.FrozenTrial | None = best_trial(self.study)
+        assert best is not None
+        cfg = dataclasses.replace(self.search.cfg, exp=exp, **best.params)
+        if check_settings(cfg, self.paths):
+            say(f"experiment {exp} has these settings already")
+        claim_experiment(cfg, self.paths, inputs_of(cfg, self.paths, self.competition))
+        say(
+            f"wrote the best settings to experiment {exp}; train it: make train "
+            f'COMP={self.paths.comp} EXP={exp} ARGS="--from {exp}"'
+        )

@@ -1,0 +1,63 @@
+"""Sentences about a search, on scores that are known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from oofline.ablation.contrast import Contrast
+from oofline.tuning.space import Parameter
+from oofline.tuning.verdict import Rerun, near_best, neighbourhood, sentences
+
+LR = Parameter("lr", "log", (1e-6, 1e-2))
+
+
+def frame_of(lr, score):
+    return pd.DataFrame(
+        {"trial": range(len(lr)), "lr": lr, "score": score, "estimate": score, "state": "complete"}
+    )
+
+
+def rerun(best, default, claimed):
+    differences = np.array(best) - np.array(default)
+    contrast = Contrast(
+        float(np.mean(best)), (0, 1), np.array(best), float(differences.mean()), (-0.01, 0.01),
+        differences, None, "no difference shown", 100, None, None,
+    )  # fmt: skip
+    return Rerun(contrast, claimed, 1)
+
+
+def test_a_neighbourhood_ends_at_the_first_trial_that_is_worse():
+    frame = frame_of([1e-6, 1e-5, 1e-4, 1e-3, 3e-3, 1e-2], [0.9, 0.7, 0.898, 0.9, 0.895, 0.5])
+    near = near_best(frame, True)
+    assert near.tolist() == [True, False, True, True, True, False]
+    found = neighbourhood(frame, LR, 1e-3, near)
+    assert (found.low, found.high, found.n, found.edge) == (1e-4, 3e-3, 3, "")
+    assert found.width == pytest.approx(np.log10(30) / 4)
+    assert neighbourhood(frame, LR, 1e-6, near).edge == "lower"
+
+
+def test_lower_scores_are_better_where_the_metric_says_so():
+    frame = frame_of([1e-5, 1e-4, 1e-3], [0.500, 0.504, 0.506])
+    assert near_best(frame, False).tolist() == [True, True, False]
+
+
+def test_a_gain_that_seeds_agree_on_is_called_one():
+    frame = frame_of([2e-5, 1e-4, 1e-2], [0.85, 0.90, 0.50])
+    default = {"lr": 2e-5}
+    lines = " ".join(
+        sentences(frame, (LR,), "f1", True, default,
+                  rerun([0.890, 0.892, 0.889], [0.850, 0.851, 0.849], 0.90))
+    )  # fmt: skip
+    assert "trial 1, lr = 0.0001: f1 0.90000 (the default: 0.85000)" in lines
+    assert "a peak or luck" in lines
+    assert "It beats the default beyond seed noise: on 3 new seeds it scores f1 0.89033" in lines
+    assert "The search flattered it: 0.90000 found, 0.89033 on new seeds" in lines
+
+
+def test_a_gain_within_seed_noise_is_not():
+    frame = frame_of([2e-5, 1e-4], [0.85, 0.86])
+    noisy = rerun([0.86, 0.84, 0.87], [0.85, 0.86, 0.84], 0.86)
+    lines = " ".join(sentences(frame, (LR,), "f1", True, {"lr": 2e-5}, noisy))
+    assert "It does not beat the default beyond seed noise" in lines
+    nothing = " ".join(sentences(frame, (LR,), "f1", True, {"lr": 2e-5}, None))
+    assert "not known" in nothing
