@@ -72,7 +72,7 @@ def test_an_adapted_layer_computes_the_papers_formula(lora, family):
 
 
 def test_the_count_of_the_readme():
-    """Qwen2.5-0.5B's published shape: 8.8 of 494 million parameters at r = 16, made without memory."""
+    """Qwen2.5-0.5B in its published shape, on the meta device: what r = 16 trains."""
     shape = transformers.Qwen2Config(
         vocab_size=151936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24,
         num_attention_heads=14, num_key_value_heads=2, tie_word_embeddings=True,
@@ -84,6 +84,7 @@ def test_the_count_of_the_readme():
         add_adapters(holder, CFG(model="any", lora_r=16, lora_alpha=32.0))
     trained = sum(p.numel() for name, p in holder.named_parameters() if "lora_" in name)
     assert f"{trained / 1e6:.1f} of {backbone / 1e6:.0f} million" == "8.8 of 494 million"
+
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_fresh_adapter_changes_nothing_and_only_it_is_trained(tiny_model, make_task, family):

@@ -1,5 +1,7 @@
 """The ledger's table and picture, and what compare says of it."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 from matplotlib.colors import same_color
@@ -19,6 +21,13 @@ def found():
         columns=["name", "oof_score", "oof_lo", "oof_hi", "public_score"],
     )  # fmt: skip
     return agreement(rows, 1000, 500, True)
+
+
+def test_experiments_at_one_point_share_one_line_of_names(tmp_path, drawn, found):
+    twin = pd.concat([found.rows, found.rows.iloc[[0]], found.rows.iloc[[0]].assign(name="awp")])
+    oof_vs_public(dataclasses.replace(found, rows=twin), tmp_path / "t.png", "f1", True)
+    names = {text.get_text(): text.xy for text in drawn["t"].axes[0].texts}
+    assert names == {"base, awp": (0.80, 0.81), "災害": (0.82, 0.83), "far": (0.78, 0.60)}
 
 
 def test_the_picture_holds_points_intervals_and_both_lines(tmp_path, drawn, found):

@@ -62,11 +62,8 @@ def oof_vs_public(found: Agreement, path: Path, metric: str, greater_is_better: 
             ax.plot([row["oof_lo"], row["oof_hi"]], [y, y], color=color, linewidth=2.2, alpha=0.55)
             ax.plot([x, x], [y - reach, y + reach], color=color, linewidth=1.0, alpha=0.4)
             ax.plot([x], [y], "o", color=color, markersize=7)
-        for row in rows.tail(_NAMED).to_dict("records"):
-            ax.annotate(
-                displayable(row["name"])[:28], (row["oof_score"], row["public_score"]),
-                xytext=(5, 5), textcoords="offset points", fontsize=8,
-            )  # fmt: skip
+        for at, text in names_at_points(rows.tail(_NAMED)).items():
+            ax.annotate(text, at, xytext=(5, 5), textcoords="offset points", fontsize=8)
         ends = np.array([*ax.get_xlim(), *ax.get_ylim()])
         both = np.array([ends.min(), ends.max()])
         ax.plot(both, both, color=GREY, linewidth=1.0, linestyle=":", label="public = OOF")
@@ -88,6 +85,21 @@ def oof_vs_public(found: Agreement, path: Path, metric: str, greater_is_better: 
         )
         fig.legend(loc="outside lower center", ncols=4)
     return path
+
+
+def names_at_points(rows: pd.DataFrame) -> dict[tuple[float, float], str]:
+    """(OOF, public score) -> what stands beside that point: each experiment there, once.
+
+    Args:
+        rows: columns name, oof_score and public_score.
+    """
+    found: dict[tuple[float, float], list[str]] = {}
+    for row in rows.to_dict("records"):
+        found.setdefault((row["oof_score"], row["public_score"]), []).append(row["name"])
+    return {
+        at: ", ".join(displayable(name)[:28] for name in dict.fromkeys(names))
+        for at, names in found.items()
+    }
 
 
 def _line(rows: pd.DataFrame) -> np.ndarray | None:
