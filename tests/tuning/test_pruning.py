@@ -4,7 +4,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from oofline.tuning.pruning import FoldPruner, build_pruner, step_after, step_inside
+from oofline.tuning.pruning import FoldPruner, build_pruner, step_after, step_inside, step_of_loss
 
 GOOD = {0: 0.80, 1: 0.82, 2: 0.78, 3: 0.81, 4: 0.79}
 
@@ -57,14 +57,39 @@ def test_lower_is_better_is_understood():
     assert not any(running(study, {k: GOOD[k] - 0.02 for k in range(3)}))
 
 
-def test_inside_a_fold_it_is_the_median_of_trials_at_that_point():
-    at = step_inside(0, 2.0)
-    others = [GOOD | {at: score} for score in (0.70, 0.71, 0.72, 0.73, 0.74)]
-    study = study_of(others)
-    assert running(study, {at: 0.715}) == [True]
-    assert running(study, {at: 0.725}) == [False]
-    assert running(study, {step_inside(1, 2.0): 0.1}) == [False]  # no other was looked at there
-    assert running(study_of(others[:4]), {at: 0.1}) == [False]  # too few to have a median
+def at(loss, score):
+    """What an evaluation in fold 0 after two epochs reports."""
+    return {step_of_loss(0, 2.0): loss, step_inside(0, 2.0): score}
+
+
+OTHERS = [GOOD | at(loss, 0.70 + k / 100) for k, loss in enumerate((0.34, 0.33, 0.32, 0.31, 0.30))]
+
+
+def test_inside_a_fold_it_is_the_medians_of_trials_at_that_point():
+    study = study_of(OTHERS)
+    assert running(study, at(0.325, 0.715))[-1]
+    assert not running(study, at(0.325, 0.725))[-1]
+    assert not running(study, at(0.315, 0.715))[-1]  # a better loss: it is learning
+    elsewhere = {step_of_loss(1, 2.0): 9.0, step_inside(1, 2.0): 0.1}
+    assert not any(running(study, elsewhere))  # no other was looked at there
+    assert not any(running(study_of(OTHERS[:4]), at(9.0, 0.1)))  # too few to have a median
+
+
+def test_the_loss_is_better_lower_whatever_the_score_is():
+    swapped = [GOOD | at(loss, 0.30 - k / 100) for k, loss in enumerate((0.3, 0.3, 0.2, 0.2, 0.2))]
+    study = study_of(swapped, direction="minimize")
+    assert running(study, at(0.25, 0.29))[-1]
+    assert not running(study, at(0.15, 0.29))[-1]
+
+
+def test_only_folds_are_looked_at_where_that_is_asked():
+    study = study_of(OTHERS)
+    study.pruner = FoldPruner(0.2, inside=False)
+    assert not any(running(study, at(9.0, 0.1)))
+
+
+def test_the_last_value_of_a_stopped_trial_is_a_score():
+    assert max(at(9.0, 0.1).items())[1] == 0.1
 
 
 def test_folds_are_tested_though_there_are_evaluations_too():

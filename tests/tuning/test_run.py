@@ -165,7 +165,7 @@ def test_bad_trials_end_inside_a_fold_or_after_one(write_competition, oofline, m
     assert frame["state"].tolist() == ["complete", "stopped early", "stopped early", "complete"]
     assert frame["units"].tolist() == [3, 0, 1, 3]
     assert frame["estimate"].notna().tolist() == [True, False, True, True]
-    assert "trial 1: stopped early, below the median of the others after epoch 1" in out
+    assert "trial 1: stopped early, score and loss worse than the medians after epoch 1" in out
     inside = paths.fold("rate-t0001", 42, 0)
     assert not (inside / "scores.json").exists()
     assert not list(inside.glob("*.safetensors"))  # nobody goes on with its state

@@ -1,8 +1,9 @@
 """Which trials are stopped early: after a fold, and inside one.
 
-A trial reports two series of scores as Optuna's intermediate values, in the order of time: of the
-evaluations inside unit u from step u * `STRIDE` on, and of the finished unit at the last step
-before those of the next.
+A trial reports three series as Optuna's intermediate values: losses of the evaluations inside unit
+u from step u * `STRIDE` on, their scores half a stride later, and the score of the finished unit at
+the last step before those of the next. The last value is always a score: the samplers rank stopped
+trials by it.
 """
 
 import copy
@@ -11,6 +12,7 @@ from typing import Any, Literal
 
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, WilcoxonPruner
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 STRIDE = 1_000_000
@@ -21,9 +23,14 @@ STARTUP = 5
 Pruning = Literal["auto", "none", "folds", "all"]
 
 
-def step_inside(unit: int, epoch: float) -> int:
-    """Step of an evaluation in a unit, after that many epochs."""
+def step_of_loss(unit: int, epoch: float) -> int:
+    """Step of the validation loss at an evaluation in a unit, after that many epochs."""
     return unit * STRIDE + round(1000 * epoch)
+
+
+def step_inside(unit: int, epoch: float) -> int:
+    """Step of the score at that evaluation."""
+    return step_of_loss(unit, epoch) + STRIDE // 2
 
 
 def step_after(unit: int) -> int:
@@ -37,10 +44,14 @@ def unit_of(step: int) -> int | None:
 
 
 class FoldPruner(BasePruner):
-    """Wilcoxon's test over folds against the best trial; the median of all inside a fold.
+    """Wilcoxon's test over folds against the best trial; the medians of all inside a fold.
 
     Fold scores are paired (same rows), so a trial is stopped where its folds are below those of
     the best trial by more than chance. With a level of 0.2 that takes three folds, all lower.
+
+    Inside a fold both score and validation loss must be worse than the median of the other trials
+    at that point: scores of labels (F1, accuracy) early in training tell hardly more than chance,
+    and there a model that calls every row positive may be ahead of one that learns.
 
     Args:
         p: level of the test over folds, 0..1.
@@ -53,22 +64,24 @@ class FoldPruner(BasePruner):
         self._median = MedianPruner(n_startup_trials=STARTUP, n_min_trials=STARTUP)
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether the trial ends here, after the last score that it reported."""
+        """Whether the trial ends here, after the last scores that it reported."""
         step = trial.last_step
-        if step is None or (unit_of(step) is None and not self.inside):
+        if step is None:
             return False
-        if unit_of(step) is None:
-            unit = step // STRIDE
-            view: Any = _View(
-                study, lambda other: unit_of(other) is None and other // STRIDE == unit
-            )
-            return self._median.prune(view, view.part(trial))
-        view = _View(study, lambda other: unit_of(other) is not None)
-        return self._folds.prune(view, view.part(trial))
+        if unit_of(step) is not None:
+            view: Any = _View(study, lambda other: unit_of(other) is not None)
+            return self._folds.prune(view, view.part(trial))
+        start, half = step // STRIDE * STRIDE, STRIDE // 2
+        losses: Any = _View(study, lambda other: start <= other < start + half)
+        scores: Any = _View(study, lambda other: start + half <= other < start + STRIDE - 1)
+        losses.direction = StudyDirection.MINIMIZE
+        return self.inside and all(
+            self._median.prune(view, view.part(trial)) for view in (scores, losses)
+        )
 
 
 class _View:
-    """A study of which only one series of scores is seen."""
+    """A study of which only one series is seen."""
 
     def __init__(self, study: optuna.Study, seen: Callable[[int], bool]) -> None:
         self._study, self._seen = study, seen

@@ -18,7 +18,7 @@ from oofline.storage import Paths, read_json
 from oofline.tracking import Tracker
 from oofline.training.fold_files import remove_working_files
 from oofline.training.guard import Guard
-from oofline.tuning.pruning import step_after, step_inside
+from oofline.tuning.pruning import step_after, step_inside, step_of_loss
 from oofline.tuning.search import Search, score_units, trial_settings
 from oofline.tuning.study import BEAT_SECONDS, counts, open_study, requeue, seed_of
 
@@ -156,9 +156,10 @@ class _Trial:
             epoch, score = row["epoch"], row["score"]
             if not math.isfinite(score) or epoch >= cfg.epochs:
                 return
+            trial.report(row["valid_loss"], step_of_loss(index, epoch))
             trial.report(score, step_inside(index, epoch))
             if 2 * epoch >= cfg.epochs and trial.should_prune():
-                raise Pruned(f"below the median of the others after epoch {epoch:.3g}")
+                raise Pruned(f"score and loss worse than the medians after epoch {epoch:.3g}")
 
         return watch
 
