@@ -82,7 +82,7 @@ def test_a_table_says_how_far_each_unit_is(run, capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     rows = [line.split() for line in lines if line.startswith("  unit 7")]
     assert ["unit", "7", "cpu", "starting"] in rows
-    assert ["unit", "7", "cpu", "1/2"] == [row for row in rows if "1/2" in row][0][:4]
+    assert next(row for row in rows if "1/2" in row)[:4] == ["unit", "7", "cpu", "1/2"]
     assert any(row[3:6] == ["2/2", "f1", "0.75"] for row in rows)
     ended = [line for line in lines if " done in " in line and line.startswith("unit")]
     assert ended[0].startswith("unit 7 on cpu: done in ")
