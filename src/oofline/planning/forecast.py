@@ -97,12 +97,10 @@ class Jobs:
     Attributes:
         n_units: folds x seeds that are left (of every trial, where there are trials).
         n_trials: trials of a tuning; 0 = none.
-        keep_models: whether trials keep their weights.
     """
 
     n_units: int
     n_trials: int = 0
-    keep_models: bool = False
 
     @property
     def n_folds(self) -> int:
@@ -201,7 +199,7 @@ def forecast(
         memory, room = gpu_memory(measured.network, machine.gpu), machine.gpu.memory_gb
     elif slowdown is not None:
         memory = (measured.memory_gb, n_slots * measured.memory_gb)
-    kept = measured.predictions_gb if jobs.n_trials and not jobs.keep_models else measured.kept_gb
+    kept = measured.predictions_gb if jobs.n_trials else measured.kept_gb
     disk = jobs.n_folds * kept
     peak = disk + n_slots * (measured.working_gb + measured.kept_gb - kept)
     minutes = (seconds[0] / 60, seconds[1] / 60)
