@@ -62,6 +62,9 @@ def test_finished_folds_are_not_counted(write_competition, oofline):
     code, out, _ = oofline(*TOY, "--fold", "1")
     assert code == 0
     assert "nothing is left to plan: all 1 folds of base are trained" in out
+    code, _, err = oofline(*TOY, "--lr", "0.5")
+    assert code == 2
+    assert "was started with other settings" in err
     code, out, _ = oofline(*TOY, "--trials", "4", "--fold", "1")  # a search trains them again
     assert code == 0
     assert "4 folds in 4 trials" in out

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from oofline.claim import check_settings
 from oofline.config import CFG
 from oofline.crossval import Unit, is_done, parse_folds, parse_seeds
 from oofline.engines.devices import device_list
@@ -42,7 +43,7 @@ def run_plan(options: Any, paths: Paths) -> None:
     asked = check_options(cfg, options)
     seeds, folds = parse_seeds(options.seed), parse_folds(options.fold, cfg.n_folds)
     units = [(seed, fold) for seed in seeds for fold in folds]
-    todo = units if options.trials else [u for u in units if not is_done(paths.fold(cfg.exp, *u))]
+    todo = units if options.trials else _left(cfg, paths, units)
     if not todo:
         say(f"nothing is left to plan: all {len(units)} folds of {cfg.exp} are trained")
         return
@@ -50,14 +51,22 @@ def run_plan(options: Any, paths: Paths) -> None:
     found = measure(cfg, material, todo, 60.0 * options.minutes, process_age())
     for line in found.lines:
         say(line)
-    overhead_s, source = engine_overhead(getattr(cfg, "engine", "local"), paths)
     jobs = Jobs(len(todo), options.trials)
-    rows = forecasts(cfg, found, jobs, asked, overhead_s)
+    machines, overhead_s, source = machines_for(cfg, found, jobs, asked), 0.0, "one process"
+    if any(machine.count > 1 for machine, _ in machines):
+        overhead_s, source = engine_overhead(getattr(cfg, "engine", "local"), paths)
+    rows = [forecast(found.measured, jobs, m, overhead_s, slower) for m, slower in machines]
     _show(cfg, paths, rows, jobs, len(units) - len(todo))
     path = paths.output / "plan" / f"{cfg.exp}.json"
     engine = {"seconds_per_unit": overhead_s, "source": source}
     write_json(path, _content(cfg, found, todo, jobs, rows) | {"engine": engine})
     say(f"planned {jobs.n_folds} folds of {cfg.exp}; open {path}")
+
+
+def _left(cfg: CFG, paths: Paths, units: list[Unit]) -> list[Unit]:
+    """Those that `oofline train` would train; it would refuse other settings, and so does this."""
+    check_settings(cfg, paths)
+    return [unit for unit in units if not is_done(paths.fold(cfg.exp, *unit))]
 
 
 def check_options(cfg: CFG, options: Any) -> Machine | None:
@@ -78,21 +87,20 @@ def check_options(cfg: CFG, options: Any) -> Machine | None:
     return asked
 
 
-def forecasts(
-    cfg: CFG, found: Findings, jobs: Jobs, asked: Machine | None, overhead_s: float
-) -> list[Forecast]:
-    """One forecast for each machine: this one, Kaggle's, and the one that was asked for."""
-    rows = [forecast(found.measured, jobs, Machine("this machine, one process", 1))]
+def machines_for(
+    cfg: CFG, found: Findings, jobs: Jobs, asked: Machine | None
+) -> list[tuple[Machine, Range | None]]:
+    """This machine, Kaggle's and the one that was asked for; how much folds slow each other down.
+
+    The second is None where every fold has a device of its own.
+    """
+    machines: list[tuple[Machine, Range | None]] = [(Machine("this machine, one process", 1), None)]
     devices = device_list(cfg, jobs.n_trials or jobs.n_units)
     if len(devices) > 1:
-        beside = Machine(f"this machine, {len(devices)} side by side", len(devices))
-        rows.append(forecast(found.measured, jobs, beside, overhead_s, _slowdown(devices)))
+        label = f"this machine, {len(devices)} side by side"
+        machines.append((Machine(label, len(devices)), _slowdown(devices)))
     others = [*KAGGLE, *([asked] if asked else [])]
-    for machine in others:
-        if machine.gpu is not None and not _computes(machine, cfg, found):
-            continue
-        rows.append(forecast(found.measured, jobs, machine, overhead_s))
-    return rows
+    return machines + [(m, None) for m in others if m.gpu is None or _computes(m, cfg, found)]
 
 
 def _computes(machine: Machine, cfg: CFG, found: Findings) -> bool:
