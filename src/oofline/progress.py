@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -81,6 +82,12 @@ def relay_to(send: Callable[..., None]) -> None:
     _relays.append(send)
 
 
+def hand_over(*message: Any) -> None:
+    """Send a message of another kind where lines and bars are handed over, if anywhere."""
+    if _relays:
+        _relays[-1](*message)
+
+
 class Bar:
     """One bar: ``advance`` it, with figures to show beside it."""
 
@@ -106,7 +113,13 @@ class Bar:
             self._progress.update(
                 self._task, description=title, completed=done, total=total, note=note
             )
+        hand_over("bar", title, done, total, note)
         self._tell(time.monotonic())
+
+    @property
+    def left(self) -> int:
+        """Units of work that are left."""
+        return self.total - self.done
 
     def advance(self, n: int = 1, **figures: float) -> None:
         """Move on by ``n`` units; ``figures`` are shown by name (four significant digits)."""
