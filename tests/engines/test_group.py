@@ -104,7 +104,7 @@ def test_two_processes_train_as_one_does(setup, name):
     paths, cfg = setup
     train_units(cfg("one", **SAME[name]), paths, [0], [42])
     train_units(cfg("two", n=2, **SAME[name]), paths, [0], [42])
-    assert len(curve(paths, "two")) == 6
+    assert len(curve(paths, "two")) == (4 if "accumulation" in SAME[name] else 6)
     assert_close(paths, ("one", "two"), atol=2e-6)
     assert scores(paths, "two")["processes"] == 2
     assert scores(paths, "two")["score"] == scores(paths, "one")["score"]
@@ -131,7 +131,9 @@ def test_the_gradient_of_a_technique_counted_twice_would_be_caught(setup, monkey
 
 RANDOM = {
     "dropout, awp, ema": {"awp_last_epochs": 2, "ema_decay": 0.9, "dropout": 0.2},
-    "mixout, r-drop": {"mixout_p": 0.3, "rdrop_alpha": 1.0, "dropout": None},
+    "mixout, r-drop": {
+        "mixout_p": 0.3, "rdrop_alpha": 1.0, "dropout": None, "dropout_sample_p": 0.2,
+    },
     "sift, reinit, freeze": {
         "sift_lambda": 1.0, "reinit_layers": 1, "freeze_layers": 1, "dropout": 0.1,
     },
@@ -170,7 +172,7 @@ def test_weights_that_drift_apart_end_the_fold(setup, monkeypatch):
             weight[0, 0] = torch.nextafter(weight[0, 0], torch.tensor(9.0))  # the least there is
 
     monkeypatch.setattr(Trainer, "_optimizer_step", tampering)
-    with pytest.raises(RuntimeError, match="the same weights: output.weight of rank 1 differs"):
+    with pytest.raises(RuntimeError, match=r"the same weights: output\.weight of rank 1 differs"):
         train_units(cfg("two", n=2), paths, [0], [42])
     assert len(list(paths.fold("two", 42, 0).glob("scores.json"))) == 0
 
@@ -293,7 +295,8 @@ def test_processes_save_and_end_when_the_command_is_killed(setup, tmp_path, fork
         if self.progress.step == 2:
             (tmp_path / f"rank{rank_of(self)}.pid").write_text(str(os.getpid()))
             reached.release()
-            until(lambda: self.keeper.guard.interrupted)
+            if rank_of(self) == 1:  # being forked last, it alone sees at once that the command died
+                until(lambda: self.keeper.guard.interrupted)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_optimizer_step", waiting)
@@ -341,7 +344,7 @@ def test_a_process_that_is_cut_off_from_the_others_does_not_keep_them(setup, mon
 
     monkeypatch.setattr(Evaluator, "evaluate", vanishing)
     monkeypatch.setattr(group_module, "CAUSE_SECONDS", 0.5)
-    with pytest.raises(OoflineError, match="rank 0 on cpu failed: another process .* has ended"):
+    with pytest.raises(OoflineError, match=r"rank 0 on cpu failed: another process .* has ended"):
         train_units(cfg("two", n=2), paths, [0], [42])
 
 

@@ -75,7 +75,7 @@ def train(write_competition, load_settings, monkeypatch):
     def run(exp="a", techniques=(), kind="regression", **settings):
         if "paths" not in made:
             made["paths"] = write_competition(kind, n=66)
-        monkeypatch.setattr(fold_module, "build_techniques", lambda cfg, task: list(techniques))
+        monkeypatch.setattr(learner_module, "build_techniques", lambda cfg, task: list(techniques))
         cfg = load_settings(made["paths"], exp=exp, **settings)
         train_units(cfg, made["paths"], [0], [42])
         return made["paths"].fold(exp, 42, 0), made["paths"], cfg
