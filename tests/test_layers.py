@@ -11,10 +11,10 @@ LAYERS = {
     "config": 0, "baseline_settings": 0, "stage_settings": 0, "limits": 0, "conflicts": 0,
     "tasks": 0, "blocks": 0, "results": 0, "errors": 0, "storage": 0, "progress": 0, "sources": 0,
     "board": 0, "unit_row": 0, "data": 1, "models": 1, "scoring": 1, "tracking": 1,
-    "techniques": 2, "baselines": 2, "training": 3, "claim": 3, "takeup": 4, "crossval": 4,
-    "engines": 4, "sharing": 5, "inference": 5, "kaggle": 5, "report": 5, "pipeline": 6,
-    "lr_find": 6, "planning": 6, "delivery": 6, "pretraining": 6, "pseudo_labels": 6,
-    "demo": 7, "ablation": 7, "verbs": 7, "tuning": 8, "cli": 9, "__main__": 10, "sagemaker": 10,
+    "techniques": 2, "baselines": 2, "training": 3, "claim": 3, "engines": 4, "takeup": 5,
+    "crossval": 5, "sharing": 6, "inference": 6, "kaggle": 6, "report": 6, "pipeline": 7,
+    "lr_find": 7, "planning": 7, "delivery": 7, "pretraining": 7, "pseudo_labels": 7, "demo": 8,
+    "ablation": 8, "verbs": 8, "tuning": 9, "cli": 10, "__main__": 11, "sagemaker": 11,
 }  # fmt: skip
 FILES = sorted(SOURCE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}

@@ -119,9 +119,24 @@ def _check_delays(cfg: Any) -> None:
 
 
 def _all_conflicts(cfg: Any) -> Iterator[tuple[bool, str]]:
+    yield from _gpu_conflicts(cfg)
     yield from _technique_conflicts(cfg)
     yield from _lora_conflicts(cfg)
     yield from _baseline_conflicts(cfg)
+
+
+def _gpu_conflicts(cfg: Any) -> Iterator[tuple[bool, str]]:
+    """The same, of GPUs for one fold."""
+    several = cfg.gpus_per_fold > 1
+    yield (
+        several and cfg.gpus_per_fold % 1 != 0,
+        f"gpus_per_fold = {cfg.gpus_per_fold:g}: above 1 it is a whole number of GPUs",
+    )
+    yield (
+        several and cfg.kind != "transformer",
+        f"gpus_per_fold = {cfg.gpus_per_fold:g} trains a network on several GPUs: leave it out "
+        f"with {cfg.kind}",
+    )
 
 
 def _technique_conflicts(cfg: Any) -> Iterator[tuple[bool, str]]:

@@ -8,6 +8,8 @@ from filelock import FileLock, Timeout
 
 from oofline.claim import check_settings, claim_experiment, inputs_of
 from oofline.config import CFG
+from oofline.engines.devices import group_of
+from oofline.engines.group import train_in_group
 from oofline.errors import ConfigError, Stopped
 from oofline.progress import say
 from oofline.storage import Paths
@@ -100,11 +102,15 @@ def train_units(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int]) -> i
     return train_here(cfg, paths, units_left(cfg, paths, folds, seeds))
 
 
-def train_here(cfg: CFG, paths: Paths, todo: list[Unit]) -> int:
-    """Train these units one after the other in this process (see `train_units`)."""
+def train_here(cfg: CFG, paths: Paths, todo: list[Unit], device: str = "") -> int:
+    """Train these units one after the other in this process (see `train_units`).
+
+    ``device``: where, as `unit_trainer` takes it; "" = the settings' (the first of a list).
+    """
     if not todo:
         return 0
     material = begin(cfg, paths)
+    cfg = dataclasses.replace(cfg, device=device or cfg.device)
     guard = Guard(cfg.time_limit_hours)
     with guard.signals():
         done = sum(_train_unit(cfg, material, guard, *unit) for unit in todo)
@@ -124,7 +130,8 @@ def unit_trainer(cfg: CFG, paths: Paths, device: str, guard: Guard) -> Callable[
     Args:
         cfg: settings of the experiment.
         paths: of the competition.
-        device: the worker's own.
+        device: the worker's own; with "+", as in "cuda:0+cuda:1" or "cpu+cpu", it starts a process
+            for each, and they train every unit together.
         guard: the worker's own.
 
     Returns:
@@ -157,13 +164,14 @@ def _train_unit(
             if is_done(folder):
                 return False
             if isinstance(material, BaselineMaterial):
-                result = train_baseline_fold(cfg, material, seed, fold, guard)
+                scores = train_baseline_fold(cfg, material, seed, fold, guard).scores
+            elif len(group_of(cfg)) > 1:
+                scores = train_in_group(cfg, material.paths, seed, fold, guard)
             else:
-                result = train_fold(cfg, material, seed, fold, guard)
+                scores = train_fold(cfg, material, seed, fold, guard).scores
     except Timeout:
         say(f"seed {seed} fold {fold}: another process is training it, passed over")
         return False
-    scores = result.scores
     figures = {key: scores[key] for key in ("score", "score_best", "score_last")}
     shown = {k: "undefined" if v is None else f"{v:.5f}" for k, v in figures.items()}
     say(

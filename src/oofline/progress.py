@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.live import Live
@@ -132,6 +132,16 @@ def relay_to(send: Callable[..., None]) -> None:
     _relays.append(send)
 
 
+def hand_over(*message: Any) -> None:
+    """Send a message of another kind where lines and bars are handed over, if anywhere."""
+    if _relays:
+        _relays[-1](*message)
+
+
+def _full(title: str) -> str:
+    return ", ".join([*_names, title])
+
+
 class Bar:
     """One bar: ``advance`` it, with figures to show beside it."""
 
@@ -142,6 +152,25 @@ class Bar:
             progress.add_task(title, total=total, completed=start, note="") if progress else None
         )
         self._started = self._printed = self._relayed = time.monotonic()
+
+    def follow(self, title: str, done: int, total: int, note: str) -> None:
+        """Show the state that a bar of another process is in."""
+        title = _full(title)
+        if (title, total) != (self.title, self.total):
+            self.title, self.total, self.start = title, total, done
+            self._started = time.monotonic()
+        self.done, self._note = done, note
+        if self._progress is not None and self._task is not None:
+            self._progress.update(
+                self._task, description=title, completed=done, total=total, note=note
+            )
+        hand_over("bar", title, done, total, note)
+        self._tell(time.monotonic())
+
+    @property
+    def left(self) -> int:
+        """Units of work that are left."""
+        return self.total - self.done
 
     def advance(self, n: int = 1, **figures: float) -> None:
         """Move on by ``n`` units; ``figures`` are shown by name (four significant digits)."""
@@ -178,7 +207,7 @@ def bar(title: str, total: int, start: int = 0) -> Iterator[Bar]:
         total: number of units of work.
         start: units that were done before (a resumed run).
     """
-    title = ", ".join([*_names, title])
+    title = _full(title)
     if _active or not plain_console().is_terminal:
         shown = _active[-1] if _active else None
         yield Bar(title, total, shown if isinstance(shown, Progress) else None, start)

@@ -27,7 +27,7 @@ def train_on_devices(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int])
     todo = units_left(cfg, paths, folds, seeds)
     devices = device_list(cfg, len(todo))
     if len(devices) < 2:
-        return train_here(cfg, paths, todo)
+        return train_here(cfg, paths, todo, devices[0])
     begin(cfg, paths)
     guard, logs = Guard(cfg.time_limit_hours), paths.experiment(cfg.exp) / "workers"
     say(f"{len(todo)} folds on {', '.join(devices)}, side by side; their logs are in {logs}")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from oofline.storage import read_json
-from oofline.training import fold as fold_module
+from oofline.training import learner as learner_module
 
 KEYS = {"case", "step_ms", "ratio", "peak_mb", "memory_ratio", "aim", "met"}
 AIMS = {
@@ -139,7 +139,7 @@ def test_the_last_epoch_weighs_as_much_as_the_first(bench, quick, tmp_path, monk
 
 @pytest.mark.parametrize("case", ["awp", "multi-sample", "mixconnect", "awp-last"])
 def test_a_technique_that_is_not_built_stops_the_table(bench, quick, monkeypatch, case):
-    monkeypatch.setattr(fold_module, "build_techniques", lambda cfg, task: [])
+    monkeypatch.setattr(learner_module, "build_techniques", lambda cfg, task: [])
     with pytest.raises(SystemExit, match=f"case {case} needs the techniques"):
         in_this_process(bench)(quick(), case)
 

@@ -13,7 +13,7 @@ from oofline.errors import ConfigError
 from oofline.models.text_model import load_model
 from oofline.results import Task
 from oofline.techniques.ema import Ema
-from oofline.training import fold as fold_module
+from oofline.training import learner as learner_module
 from oofline.training.precision import choose_precision
 from oofline.training.predict import predict
 from oofline.training.preparation import prepare
@@ -264,7 +264,7 @@ def test_training_never_sees_the_average(train):
 def test_an_average_left_in_the_model_changes_training(train, monkeypatch):
     _, plain, *_ = train("plain", evals_per_epoch=3)
 
-    monkeypatch.setattr(fold_module, "build_techniques", lambda cfg, task: [NeverBack(0.9)])
+    monkeypatch.setattr(learner_module, "build_techniques", lambda cfg, task: [NeverBack(0.9)])
     _, averaged, *_ = train("ema", ema_decay=0.9, evals_per_epoch=3)
     assert not same(plain, averaged)
 

@@ -1,5 +1,7 @@
 """Distance from the pretrained weights: right, after resuming too, and a proof of life."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from oofline.storage import read_json
 from oofline.training import drift as drift_module
 from oofline.training import fold as fold_module
 from oofline.training.drift import SAMPLE, Drift, evenly_spaced
+from oofline.training.optim import build_optimizer
 
 FAMILIES = ["bert", "roberta", "deberta", "electra", "modernbert", "distilbert", "albert"]
 
@@ -80,7 +83,7 @@ def test_one_column_that_moved_is_seen_where_a_plain_stride_misses_it():
 
 def trained(parts, **settings):
     p = parts(**settings)
-    optimizer = fold_module.build_optimizer(p.cfg, p.model)
+    optimizer = build_optimizer(p.cfg, p.model)
     drift = Drift(p.model)
     for index in range(2):
         p.gradient(p.steps.make(index, 4))
@@ -175,7 +178,7 @@ def test_a_resumed_run_still_measures_from_the_pretrained_weights(fold, monkeypa
 
     def sampled_late(self):
         evaluator = resume(self)
-        self.drift = Drift(self.model)
+        self.learner = dataclasses.replace(self.learner, drift=Drift(self.model))
         return evaluator
 
     monkeypatch.setattr(fold_module._FoldRun, "_resume", sampled_late)

@@ -11,6 +11,7 @@ from oofline.errors import OoflineError
 from oofline.models.text_model import TextModel
 from oofline.storage import read_json
 from oofline.training import fold as fold_module
+from oofline.training import learner as learner_module
 from oofline.training.plan import make_plan, rate_factor
 from oofline.training.preparation import prepare
 from oofline.training.trainer import Trainer
@@ -80,8 +81,8 @@ def test_targets_are_standardised_inside_the_fold(train):
 
 
 def test_class_weights_are_computed_inside_the_fold(train, monkeypatch):
-    seen, build = [], fold_module.build_loss
-    monkeypatch.setattr(fold_module, "build_loss", lambda *a: seen.append(build(*a)) or seen[-1])
+    seen, build = [], learner_module.build_loss
+    monkeypatch.setattr(learner_module, "build_loss", lambda *a: seen.append(build(*a)) or seen[-1])
     paths, cfg = train("binary", class_weights="balanced", epochs=1, n_folds=4)
     material = prepare(cfg, paths)
     y = material.competition.y[material.folds.train_rows(0)]

@@ -18,6 +18,7 @@ from oofline.scoring.metrics import score
 from oofline.storage import read_json
 from oofline.techniques import Technique, build_techniques
 from oofline.training import fold as fold_module
+from oofline.training import learner as learner_module
 from oofline.training.precision import choose_precision
 from oofline.training.predict import predict
 from oofline.training.preparation import prepare
@@ -74,7 +75,7 @@ def train(write_competition, load_settings, monkeypatch):
     def run(exp="a", techniques=(), kind="regression", **settings):
         if "paths" not in made:
             made["paths"] = write_competition(kind, n=66)
-        monkeypatch.setattr(fold_module, "build_techniques", lambda cfg, task: list(techniques))
+        monkeypatch.setattr(learner_module, "build_techniques", lambda cfg, task: list(techniques))
         cfg = load_settings(made["paths"], exp=exp, **settings)
         train_units(cfg, made["paths"], [0], [42])
         return made["paths"].fold(exp, 42, 0), made["paths"], cfg
@@ -294,16 +295,16 @@ def test_predictions_come_in_the_order_of_the_rows_asked_for(train):
 @pytest.mark.parametrize("setting", [{}, {"dropout": 0.3}])
 def test_regression_trains_without_dropout_unless_it_is_asked_for(train, setting):
     seen = []
-    build = fold_module.build_model
+    build = learner_module.build_model
 
     def spy(*args):
         model = build(*args)
         seen.append(max(m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)))
         return model
 
-    fold_module.build_model = spy
+    learner_module.build_model = spy
     try:
         train(epochs=1, **setting)
     finally:
-        fold_module.build_model = build
+        learner_module.build_model = build
     assert seen == [setting.get("dropout", 0.0)]

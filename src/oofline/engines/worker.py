@@ -72,9 +72,9 @@ def _append_output_to(log: Path) -> None:
 
 
 def _take_device(post: Post) -> None:
-    if post.device.startswith("cuda"):
+    if post.device.startswith("cuda") and "+" not in post.device:  # else it only waits for others
         torch.cuda.set_device(post.device)  # else memory would be taken on the first GPU as well
-    elif post.device == "cpu":
+    elif post.device.startswith("cpu"):
         torch.set_num_threads(max(1, int(torch.get_num_threads() * post.share)))
 
 

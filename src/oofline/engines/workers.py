@@ -6,10 +6,8 @@ user interrupts, or time is up; each then saves what it is at.
 
 import contextlib
 import multiprocessing
-import signal
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from oofline.board import Board, board
 from oofline.engines.devices import labels
 from oofline.engines.worker import Post, Start, work
 from oofline.errors import OoflineError, Stopped
-from oofline.training.guard import Guard
+from oofline.training.guard import Guard, no_ctrl_c
 
 POLL_SECONDS = 0.2
 """How often an interrupt is looked for while nothing is heard from the workers."""
@@ -74,7 +72,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=work, args=(theirs, start, post))
-        with _no_ctrl_c():
+        with no_ctrl_c():
             self.process.start()
         theirs.close()
 
@@ -183,16 +181,3 @@ class _Crew:
             self.stopping = True
             for worker in self.workers:
                 worker.tell("stop")
-
-
-@contextlib.contextmanager
-def _no_ctrl_c() -> Iterator[None]:
-    """A process started here is deaf to Ctrl-C from its first moment on."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before or signal.SIG_DFL)

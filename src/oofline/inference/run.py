@@ -107,7 +107,8 @@ def _say_what(competition: Competition, needs: Needs, stored: Paths, paths: Path
 
 
 def _any_format(cfg: CFG) -> CFG:
-    """A format that a device lacks is replaced later (`fold.usable_precision`)."""
+    """Each device by itself; a format that it lacks is replaced later (`fold.usable_precision`)."""
+    cfg = replace(cfg, device=cfg.device.replace("+", ","), gpus_per_fold=1.0)
     return cfg if cfg.precision == "fp32" else replace(cfg, precision="auto")
 
 

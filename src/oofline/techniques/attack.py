@@ -94,7 +94,7 @@ class Attack(Technique):
         moved = self._moved(parameters, gradients, norms)
         if self.replace:
             torch._foreach_zero_([p.grad for p in step.model.parameters() if p.grad is not None])
-        with standing_at(parameters, moved):
+        with step.adding(), standing_at(parameters, moved):
             for _ in step:
                 loss = step.forward()[1]
                 step.backward(loss * usable)  # times 0 where the gradient is 0

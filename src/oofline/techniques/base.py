@@ -46,6 +46,14 @@ class StepView(Protocol):
     def backward(self, loss: Tensor) -> None:
         """Add d(loss)/dw to ``.grad``: weighted by the micro-batch's share, and loss-scaled."""
 
+    def adding(self) -> contextlib.AbstractContextManager[None]:
+        """Context for every `backward` in ``after_backward``.
+
+        Where several processes share the window, each sees the whole window's gradient in
+        ``after_backward`` and goes through its own micro-batches; on leaving the context, what all
+        of them added to ``.grad`` stands there, and what stood there before counts once.
+        """
+
 
 class Technique:
     """Base class: every hook does nothing. Subclasses override what they need.

@@ -20,6 +20,7 @@ from oofline.scoring.metrics import get_metric, score, score_targets
 from oofline.training.plan import Plan
 from oofline.training.predict import Predicted
 from oofline.training.state import Predictions, Progress
+from oofline.training.team import ALONE, Team
 
 
 class Evaluates(Protocol):
@@ -57,6 +58,7 @@ class Evaluator:
         predictions: of a resumed state, or None.
         report: takes the history row of each evaluation.
         view: context in which the model holds the weights that predict and are kept.
+        team: processes that train the fold: all take the same decisions, the first keeps weights.
     """
 
     def __init__(
@@ -64,8 +66,9 @@ class Evaluator:
         y_valid: np.ndarray, folder: Path, progress: Progress, predictions: Predictions | None,
         report: Callable[[dict[str, float]], None],
         view: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+        team: Team = ALONE,
     ) -> None:  # fmt: skip
-        self.cfg, self.task, self.model = cfg, task, model
+        self.cfg, self.task, self.model, self.team = cfg, task, model, team
         self.predict_valid, self.y_valid, self.folder = predict_valid, y_valid, folder
         self.progress, self.predictions, self.report = progress, predictions, report
         self.view = view
@@ -86,8 +89,13 @@ class Evaluator:
         return step in plan.eval_steps and self.progress.last_eval != step
 
     def evaluate(self) -> None:
-        """Predict the validation rows, score them, and act on the result."""
+        """Predict the validation rows, score them, and act on the result.
+
+        Raises:
+            RuntimeError: the processes of the team hold different weights.
+        """
         started = time.perf_counter()
+        self.team.check_same(self.model)
         with self.view():
             result, value = self._score_and_keep()
         self.seconds = time.perf_counter() - started
@@ -131,7 +139,7 @@ class Evaluator:
         if better:
             progress.best_value, progress.best_step = monitored, progress.step
             progress.evals_without_gain = 0
-            if self.cfg.checkpoint == "best":
+            if self.cfg.checkpoint == "best" and self.team.first:
                 write_tensors(self._best(progress.step), self.model.state_dict(), {})
         elif monitored > float("-inf"):
             progress.evals_without_gain += 1
@@ -153,10 +161,11 @@ class Evaluator:
         if self.cfg.checkpoint != "average":
             return
         steps = self.progress.snapshots
-        write_tensors(self._snapshot(self.progress.step), self.model.state_dict(), {})
         steps.append(self.progress.step)
-        for old in steps[: -self.cfg.average_last - 1]:
-            self._snapshot(old).unlink(missing_ok=True)
+        if self.team.first:
+            write_tensors(self._snapshot(self.progress.step), self.model.state_dict(), {})
+            for old in steps[: -self.cfg.average_last - 1]:
+                self._snapshot(old).unlink(missing_ok=True)
 
     def _load_average(self) -> None:
         steps = self.progress.snapshots[-self.cfg.average_last :]

@@ -1,58 +1,61 @@
 """One fold from start (or from where it was killed) to its files."""
 
 import contextlib
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from oofline.blocks import Block
 from oofline.config import CFG
 from oofline.errors import OoflineError, Stopped
-from oofline.models.losses import build_loss
-from oofline.models.text_model import build_model
 from oofline.progress import bar, say
 from oofline.results import FoldResult
-from oofline.scoring.metrics import get_metric, score, score_targets
 from oofline.storage import remove_temporaries
-from oofline.techniques import build_techniques
 from oofline.tracking import Tracker, fold_tracker
-from oofline.training.alive import check_alive, copies_of, evaluating, liveness
-from oofline.training.drift import Drift
+from oofline.training.alive import copies_of, evaluating, liveness
 from oofline.training.evaluation import Evaluator
-from oofline.training.fold_files import fold_interval, write_fold
+from oofline.training.fold_files import write_fold
+from oofline.training.fold_report import FoldReport
+from oofline.training.fold_scores import fold_scores
 from oofline.training.guard import Guard
 from oofline.training.keeper import Keeper
+from oofline.training.learner import build_learner
 from oofline.training.material import Material
-from oofline.training.optim import build_optimizer, rates
 from oofline.training.plan import make_plan
 from oofline.training.precision import choose_precision
 from oofline.training.predict import Predicted, predict
-from oofline.training.pulse import Pulse, Reading, peak_memory_mb
+from oofline.training.pulse import Pulse, peak_memory_mb
 from oofline.training.speed import keep_freed_memory, return_freed_memory
-from oofline.training.state import Predictions, Progress, load_state, save_state
-from oofline.training.step import StepMaker, training_labels
-from oofline.training.student import lesson
+from oofline.training.state import Predictions, Progress, load_state, random_state, save_state
+from oofline.training.step import StepMaker
+from oofline.training.team import ALONE, Team
 from oofline.training.trainer import Trainer
 
 
-def train_fold(cfg: CFG, material: Material, seed: int, fold: int, guard: Guard) -> FoldResult:
+def train_fold(
+    cfg: CFG, material: Material, seed: int, fold: int, guard: Guard, team: Team = ALONE
+) -> FoldResult:
     """Train one fold and write its files; go on from a saved state where there is one.
 
     The result depends on (cfg, data, seed, fold) alone: not on other folds, nor on how often the
-    work was interrupted.
+    work was interrupted. With a team every process trains on its share of each window's rows and
+    holds the same weights; the first of them writes.
 
     Raises:
         Stopped: time limit or interrupt; a resumable state is saved.
         OoflineError: a loss is not finite, or a file cannot be written.
     """
-    with fold_tracker(cfg, material.paths, seed, fold) as tracker:
+    with fold_tracker(cfg, material.paths, seed, fold) if team.first else Tracker() as tracker:
         try:
-            run = _FoldRun(cfg, material, seed, fold, guard, tracker)
+            run = _FoldRun(cfg, material, seed, fold, guard, tracker, team)
             run.train()
             with run.view():
                 result = run.result()
-                write_fold(run.folder, run.task, material.tokenizer, run.model, result)
+                if team.first:
+                    write_fold(run.folder, run.task, material.tokenizer, run.model, result)
         except torch.OutOfMemoryError as error:  # smaller batches were tried where they help
             raise OoflineError(
                 "out of GPU memory: model and optimizer do not fit; take a smaller model, or "
@@ -66,56 +69,48 @@ class _FoldRun:
     """The parts of one fold, wired together."""
 
     def __init__(
-        self, cfg: CFG, material: Material, seed: int, fold: int, guard: Guard, tracker: Tracker
-    ) -> None:
-        self.cfg, self.material, self.guard, self.tracker = cfg, material, guard, tracker
+        self, cfg: CFG, material: Material, seed: int, fold: int, guard: Guard, tracker: Tracker,
+        team: Team,
+    ) -> None:  # fmt: skip
+        self.cfg, self.material, self.guard, self.team = cfg, material, guard, team
         self.seed, self.fold, self.task = seed, fold, material.competition.task
         self.name = f"seed {seed} fold {fold}"
         self.folder = material.paths.fold(cfg.exp, seed, fold)
-        self.train_rows = material.folds.train_rows(fold)
         self.valid_rows = material.folds.valid_rows(fold)
-        self.precision = choose_precision(cfg)
+        own = dataclasses.replace(cfg, device=team.device) if team.device else cfg
+        self.precision = choose_precision(own)
         self.orders = 2 if cfg.pair_swap == "train+test" else 1  # averaged in prediction
         keep_freed_memory()
-        self.unit_seed = int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
+        self.unit_seed = _seed_of(seed, fold)
         torch.manual_seed(self.unit_seed)
-        self._build()
-        self.plan = make_plan(cfg, len(self.data.rows))
-        self.evaluator = self._resume()
-
-    def _build(self) -> None:
-        y = self.material.competition.y
-        self.model = build_model(self.cfg, self.task, y[self.train_rows])
-        self.loss_function = build_loss(self.cfg, self.task, y[self.train_rows])
-        self.techniques = build_techniques(self.cfg, self.task)
-        for technique in self.techniques:
-            technique.prepare(self.model)
-        self.model.to(self.precision.device)
-        self.loss_function.to(self.precision.device)
-        self.optimizer = build_optimizer(self.cfg, self.model)
-        self.drift = Drift(self.model)
-        self.scaler = self.precision.scaler()
-        self.labels = training_labels(self.model, self.material.train_tokens, y)
-        self.data, self.train_loss = lesson(
-            self.cfg, self.material, self.model, self.loss_function, self.labels, self.fold
+        self.learner = build_learner(cfg, material, fold, self.precision)
+        self.model, self.techniques = self.learner.model, self.learner.techniques
+        if team.rank:  # the same weights in all processes, dropout masks of its own in each
+            torch.manual_seed(_seed_of(seed, fold, team.rank))
+        self.plan = make_plan(cfg, len(self.learner.data.rows))
+        self.report = FoldReport(
+            self.name, self.task, self.plan, self.learner, tracker, guard, team
         )
+        self.evaluator = self._resume()
 
     @property
     def _state_file(self) -> Path:
         return self.folder / "state.safetensors"
 
     def _resume(self) -> Evaluator:
-        remove_temporaries(self.folder)
+        if self.team.first:
+            remove_temporaries(self.folder)
         progress, predictions = Progress(micro_batch=self.cfg.batch_size), None
         if self._state_file.exists():
             progress, predictions = load_state(
-                self._state_file, self.model, self.optimizer, self.scaler, self.techniques
-            )
+                self._state_file, self.model, self.learner.optimizer, self.learner.scaler,
+                self.techniques, self.team.rank,
+            )  # fmt: skip
             say(f"{self.name}: resumed at step {progress.step} of {self.plan.total_steps}")
         y_valid = self.material.competition.y[self.valid_rows]
         return Evaluator(
             self.cfg, self.task, self.model, self._predict_valid, y_valid, self.folder, progress,
-            predictions, self._report_evaluation, self.view,
+            predictions, self.report.evaluation, self.view, self.team,
         )  # fmt: skip
 
     def view(self) -> contextlib.AbstractContextManager[None]:
@@ -124,21 +119,25 @@ class _FoldRun:
 
     def train(self) -> None:
         """Run the loop, then leave in time if predicting the test rows no longer fits."""
+        parts, progress = self.learner, self.evaluator.progress
         steps = StepMaker(
-            self.cfg, self.model, self.train_loss, self.precision, self.scaler, self.data,
-            self.unit_seed, *copies_of(self.techniques),
+            self.cfg, self.model, parts.train_loss, self.precision, parts.scaler, parts.data,
+            self.unit_seed, *copies_of(self.techniques), self.team,
         )  # fmt: skip
-        progress = self.evaluator.progress
-        pulse = Pulse(progress, self._report_steps, scaled=self.scaler.is_enabled())
-        keeper = Keeper(self.guard, pulse, self._save, self.cfg.save_minutes, self.name)
+        pulse = Pulse(
+            progress, lambda reading: self.report.steps(reading, progress),
+            scaled=parts.scaler.is_enabled(),
+        )  # fmt: skip
+        minutes = self.cfg.save_minutes
+        keeper = Keeper(self.guard, pulse, self._save, minutes, self.name, self.team)
         self._between = lambda: keeper.stop_if_out_of_time(0.0)
-        with bar(self.name, self.plan.total_steps, progress.step) as self.bar:
+        with bar(self.name, self.plan.total_steps, progress.step) as self.report.bar:
             Trainer(
-                self.cfg, self.plan, steps, self.optimizer, self.scaler, self.techniques,
-                self.evaluator, keeper, pulse, self.bar,
+                self.cfg, self.plan, steps, parts.optimizer, parts.scaler, self.techniques,
+                self.evaluator, keeper, pulse, self.report.bar,
             ).run()  # fmt: skip
-        check_alive(self.techniques, finished=True)
-        self.distances = self.drift.check()
+        self.report.check_alive(finished=True)
+        self.distances = parts.drift.check()
         test_share = self.material.test_tokens.n_rows / max(1, len(self.valid_rows))
         keeper.leave_if_out_of_time(
             self.evaluator.expected_seconds() * (test_share + 1),
@@ -169,7 +168,7 @@ class _FoldRun:
             test = predict(
                 self.model, self.material.test_tokens, test_rows, self.precision,
                 self.cfg.eval_batch_size, progress=progress, between=self._between,
-                orders=self.orders,
+                orders=self.orders, team=self.team,
             ).pred  # fmt: skip
         return FoldResult(
             self.fold, self.seed, folds.ids[self.valid_rows], valid, predictions.last,
@@ -177,74 +176,38 @@ class _FoldRun:
             self.evaluator.progress.history,
         )  # fmt: skip
 
-    def _scores(self, valid: np.ndarray, predictions: Predictions) -> dict[str, Any]:
+    def _scores(self, valid: Block, predictions: Predictions) -> dict[str, Any]:
         y, progress = self.evaluator.y_valid, self.evaluator.progress
-        metric = get_metric(self.task.metric, self.task.kind)
-        train_seconds = max(1e-9, progress.seconds - progress.eval_seconds)
-        return {
-            "metric": metric.name,
-            "greater_is_better": metric.greater_is_better,
-            "score": score(self.task, y, valid),
-            "score_last": score(self.task, y, predictions.last),
-            "score_best": score(self.task, y, predictions.best),
-            "ci95": fold_interval(self.task, y, valid, self.cfg.bootstrap_samples),
-            **({"target_scores": t} if (t := score_targets(self.task, y, valid)) else {}),
-            "n_rows": len(y),
+        return fold_scores(self.cfg, self.task, y, valid, predictions, progress) | {
             "folds": [self.fold], "seeds": [self.seed],
-            "minutes": progress.seconds / 60,
-            "samples_per_s": progress.rows_trained / train_seconds,
             "peak_memory_mb": peak_memory_mb(self.precision.device),
-            "best_step": progress.best_step,
-            "steps": progress.step,
-            "micro_batch": progress.micro_batch,
             "techniques": liveness(self.techniques),
             "distance": self.distances,
             "device": str(self.precision.device),
+            "processes": self.team.size,
             "precision": self.precision.name,
         }  # fmt: skip
 
     def _predict_valid(self) -> Predicted:
         return_freed_memory()
-        loss = self.loss_function.by_target if self.task.several else self.loss_function
+        loss = self.learner.loss_function
         return predict(
             self.model, self.material.train_tokens, self.valid_rows, self.precision,
-            self.cfg.eval_batch_size, self.labels, loss, between=self._between, orders=self.orders,
+            self.cfg.eval_batch_size, self.learner.labels,
+            loss.by_target if self.task.several else loss,
+            between=self._between, orders=self.orders, team=self.team,
         )  # fmt: skip
 
     def _save(self) -> None:
+        random_states = self.team.gather(random_state(self.model))
+        if not self.team.first:
+            return
         save_state(
             self._state_file, self.evaluator.progress, self.evaluator.predictions, self.model,
-            self.optimizer, self.scaler, self.techniques,
+            self.learner.optimizer, self.learner.scaler, self.techniques, random_states,
         )  # fmt: skip
         self.evaluator.drop_former_bests()
 
-    def _report_steps(self, reading: Reading) -> None:
-        progress = self.evaluator.progress
-        figures = rates(self.optimizer)
-        for technique in self.techniques:
-            figures |= technique.figures()
-        check_alive(self.techniques, finished=False)
-        self.bar.advance(0, loss=reading.loss, samples_per_s=reading.samples_per_s)
-        self.tracker.log(
-            {
-                "train_loss": reading.loss, "grad_norm": reading.grad_norm,
-                "samples_per_s": reading.samples_per_s, "epoch": self._epoch(progress.step),
-                "memory_mb": peak_memory_mb(self.precision.device), **figures,
-            },
-            progress.step,
-        )  # fmt: skip
 
-    def _report_evaluation(self, row: dict[str, float]) -> None:
-        row["epoch"] = self._epoch(int(row["step"]))
-        figures = {k: v for k, v in row.items() if k.startswith(("valid_loss", "score", "epoch"))}
-        figures |= {f"distance/{group}": far for group, far in self.drift.distances().items()}
-        self.tracker.log(figures, int(row["step"]))
-        self.bar.advance(0, **{self.task.metric: row["score"]})
-        say(
-            f"{self.name} epoch {row['epoch']:.2f}: train loss {row['train_loss']:.4f}, "
-            f"valid loss {row['valid_loss']:.4f}, {self.task.metric} {row['score']:.5f}"
-        )
-        self.guard.seen(row)
-
-    def _epoch(self, step: int) -> float:
-        return step / self.plan.steps_per_epoch
+def _seed_of(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

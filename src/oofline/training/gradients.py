@@ -13,8 +13,8 @@ def window_gradients(
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     """Clipped gradient of the window in ``.grad``: what the optimizer's step takes.
 
-    For each micro-batch forward, extra losses and backward; then the techniques act on the
-    gradient, which is unscaled and clipped once.
+    For each micro-batch forward, extra losses and backward; then the gradients of all processes of
+    the team are added up, the techniques act on the sum, and it is unscaled and clipped once.
 
     Args:
         step: the window.
@@ -26,16 +26,21 @@ def window_gradients(
 
     Returns:
         The window's loss with extra losses, and the gradient norm before clipping: () tensors on
-        the device.
+        the device, of the whole window in every process.
+
+    Raises:
+        torch.OutOfMemoryError: in every process, if there is too little memory in one of them.
     """
     optimizer.zero_grad(set_to_none=True)
     window_loss = torch.zeros((), device=step.precision.device)
-    for _ in step:
-        logits, loss = step.forward()
-        extras = [t.extra_loss(step, logits, loss) for t in techniques]
-        loss = sum((extra for extra in extras if extra is not None), loss)
-        step.backward(loss)
-        window_loss += loss.detach() * step.share
+    with step.team.together():
+        for _ in step:
+            logits, loss = step.forward()
+            extras = [t.extra_loss(step, logits, loss) for t in techniques]
+            loss = sum((extra for extra in extras if extra is not None), loss)
+            step.backward(loss)
+            window_loss += loss.detach() * step.share
+    step.team.add_up_gradients(parameters, window_loss)
     for technique in techniques:
         technique.after_backward(step)
     scaler.unscale_(optimizer)

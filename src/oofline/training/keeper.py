@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from oofline.errors import Stopped
 from oofline.training.guard import Guard
 from oofline.training.pulse import Pulse
+from oofline.training.team import ALONE, Team
 
 
 class Keeper:
@@ -18,19 +19,22 @@ class Keeper:
         write: writes the state.
         save_minutes: minutes between two states.
         unit: name of the fold, for messages.
+        team: processes that save and leave together; what one of them wants, all do.
     """
 
     def __init__(
-        self, guard: Guard, pulse: Pulse, write: Callable[[], None], save_minutes: float, unit: str
-    ) -> None:
+        self, guard: Guard, pulse: Pulse, write: Callable[[], None], save_minutes: float,
+        unit: str, team: Team = ALONE,
+    ) -> None:  # fmt: skip
         self.guard, self.pulse, self.write, self.unit = guard, pulse, write, unit
+        self.team = team
         self._interval = 60.0 * save_minutes
         self._saved = time.monotonic()
         self._seconds = 0.0
 
     def save_if_due(self) -> None:
         """Save when the last state is old enough."""
-        if time.monotonic() - self._saved >= self._interval:
+        if self.team.any(time.monotonic() - self._saved >= self._interval):
             self.save()
 
     def save(self) -> None:
@@ -48,11 +52,13 @@ class Keeper:
         Raises:
             Stopped: with the state saved.
         """
-        with self.saving_when_stopped():
+        with self.saving_when_stopped(), self.team.together():
             self.stop_if_out_of_time(seconds, doing)
 
     def stop_if_out_of_time(self, seconds: float, doing: str = "") -> None:
         """Stop without saving: below `saving_when_stopped`, which saves once weights are back.
+
+        In a team this asks nobody: it belongs inside `Team.together`.
 
         Raises:
             Stopped: work of that many seconds no longer fits.

@@ -37,12 +37,13 @@ class Precision:
 def choose_device(name: str) -> torch.device:
     """The device a name stands for; "auto" is cuda, mps or cpu, whichever is there first.
 
-    Of a list ("cuda:0,cuda:1") it is the first: what runs in one process takes that one.
+    Of a list ("cuda:0,cuda:1") or a group ("cuda:0+cuda:1") it is the first: what runs in one
+    process takes that one.
 
     Raises:
         ConfigError: a device that is asked for is absent.
     """
-    name = name.split(",")[0].strip()
+    name = name.split(",")[0].split("+")[0].strip()
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

@@ -15,6 +15,7 @@ from oofline.models.text_model import TextModel
 from oofline.progress import Bar, say
 from oofline.training.precision import Precision
 from oofline.training.step import LossFunction
+from oofline.training.team import ALONE, Team
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def predict(
     model: TextModel, tokens: Tokens, rows: np.ndarray, precision: Precision, batch_size: int,
     labels: torch.Tensor | None = None, loss_function: LossFunction | None = None,
     progress: Bar | None = None, between: Callable[[], None] = lambda: None, orders: int = 1,
+    team: Team = ALONE,
 ) -> Predicted:  # fmt: skip
     """Predict ``rows`` of ``tokens`` in evaluation mode; the model's mode is put back.
 
@@ -58,50 +60,77 @@ def predict(
         progress: advanced by the number of rows of each batch.
         between: called before each batch; may raise to stop.
         orders: 2 averages the predictions of both orders of each pair (``tokens`` must hold them).
+        team: processes that share the batches; every one of them gets all predictions.
+
+    Raises:
+        Stopped: what ``between`` raised, in every process of the team.
     """
     training = model.training
     model.eval()
     n_rows = len(rows)
     rows = np.concatenate([rows + order * tokens.n_rows for order in range(orders)])
-    left = sorted_batches(tokens.lengths[rows], batch_size, tokens.n_windows[rows])[::-1]
+    left = sorted_batches(tokens.lengths[rows], batch_size, tokens.n_windows[rows])
+    left = left[team.rank :: team.size][::-1]
     parts: list[tuple[np.ndarray, torch.Tensor]] = []
     loss = torch.zeros((), device=precision.device)
     try:
-        while left:
-            between()
-            positions = left.pop()
-            found, target = None, None
-            if labels is not None:
-                target = labels[torch.from_numpy(rows[positions] % tokens.n_rows)]
-            with contextlib.suppress(torch.OutOfMemoryError):
-                found = _forward(model, tokens, rows[positions], precision, target, loss_function)
-            if found is None:
-                left = _halved([*left, positions], precision)
-                continue
-            parts.append((positions, found[0]))
-            loss = loss + found[1] * (len(positions) / len(rows))
-            if progress is not None:
-                progress.advance(len(positions))
+        with team.together():
+            while left:
+                between()
+                positions = left.pop()
+                found, target = None, None
+                if labels is not None:
+                    target = labels[torch.from_numpy(rows[positions] % tokens.n_rows)]
+                with contextlib.suppress(torch.OutOfMemoryError):
+                    found = _forward(
+                        model, tokens, rows[positions], precision, target, loss_function
+                    )
+                if found is None:
+                    left = _halved([*left, positions], precision)
+                    continue
+                parts.append((positions, found[0]))
+                loss = loss + found[1] * (len(positions) / len(rows))
+                if progress is not None:
+                    progress.advance(min(len(positions) * team.size, progress.left))
     finally:
         model.train(training)
-    losses = np.atleast_1d(loss.double().cpu().numpy() if labels is not None else np.nan)
+    read, loss = _read(parts, tokens.spans is None), loss.double().cpu()
+    if team.size > 1:
+        shares = team.gather((read, loss))
+        read, loss = [part for own, _ in shares for part in own], sum(own for _, own in shares)
+    losses = np.atleast_1d(loss.numpy() if labels is not None else np.nan)
     if tokens.spans is not None:
-        return Predicted(_of_characters(tokens, rows, parts), losses)
+        return Predicted(_of_characters(tokens, rows, read), losses)
     pred = np.empty((len(rows), model.n_outputs))
-    if parts:  # read from the device in one go: reading each batch would make a GPU wait
-        order = np.concatenate([positions for positions, _ in parts])
-        pred[order] = torch.cat([part for _, part in parts]).double().cpu().numpy()
+    for positions, values in read:
+        pred[positions] = values
     pred = pred.reshape(orders, n_rows, -1).mean(axis=0)
     return Predicted(pred, losses)
 
 
+def _read(
+    parts: list[tuple[np.ndarray, torch.Tensor]], even: bool
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Positions and predictions as arrays.
+
+    Rows of one shape (``even``) are read from the device in one go: reading each batch would make
+    a GPU wait.
+    """
+    if not even:
+        return [(positions, part.float().cpu().numpy()) for positions, part in parts]
+    if not parts:
+        return []
+    order = np.concatenate([positions for positions, _ in parts])
+    return [(order, torch.cat([part for _, part in parts]).double().cpu().numpy())]
+
+
 def _of_characters(
-    tokens: Tokens, rows: np.ndarray, parts: list[tuple[np.ndarray, torch.Tensor]]
+    tokens: Tokens, rows: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]]
 ) -> Block:
     """Probabilities (B, 2, G) of tokens as those of the characters that they start and end with."""
     cells = [np.zeros((3, 0))]
     for positions, part in parts:
-        for position, (starts, ends) in zip(positions, part.float().cpu().numpy(), strict=True):
+        for position, (starts, ends) in zip(positions, part, strict=True):
             spans = tokens.characters(rows[position])
             columns = np.concatenate([2 * spans[:, 0], 2 * spans[:, 1] - 1])
             values = np.concatenate([starts[: len(spans)], ends[: len(spans)]])

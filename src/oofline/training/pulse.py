@@ -51,17 +51,17 @@ class Pulse:
         self._rows = 0
         self._started = time.perf_counter()
 
-    def add(self, step: int, parts: list[np.ndarray], loss: Tensor, norm: Tensor) -> None:
+    def add(self, step: int, batches: list[np.ndarray], loss: Tensor, norm: Tensor) -> None:
         """Take note of one optimizer step, and read when it is time to.
 
         Args:
             step: its index.
-            parts: row indices of its micro-batches.
+            batches: row indices of its window.
             loss: its loss, a scalar on the device.
             norm: its gradient norm, a scalar on the device.
         """
-        self._pending.append((step, parts, loss, norm))
-        self._rows += sum(len(part) for part in parts)
+        self._pending.append((step, batches, loss, norm))
+        self._rows += sum(len(batch) for batch in batches)
         if len(self._pending) >= EVERY_STEPS:
             self.flush()
 
@@ -75,11 +75,11 @@ class Pulse:
             return
         pairs = torch.stack([torch.stack([e[2].double(), e[3].double()]) for e in self._pending])
         losses, norms = pairs.cpu().numpy().T
-        for (step, parts, _, _), loss, norm in zip(self._pending, losses, norms, strict=True):
+        for (step, batches, _, _), loss, norm in zip(self._pending, losses, norms, strict=True):
             if not np.isfinite(loss):
-                raise OoflineError(_bad(f"the loss is {loss}", step, parts))
+                raise OoflineError(_bad(f"the loss is {loss}", step, batches))
             if not np.isfinite(norm) and not self._scaled:
-                raise OoflineError(_bad(f"the gradient's norm is {norm}", step, parts))
+                raise OoflineError(_bad(f"the gradient's norm is {norm}", step, batches))
         speed = self._rows / (time.perf_counter() - self._started)
         self._progress.loss_sum += float(losses.sum())
         self._progress.loss_count += len(losses)
@@ -91,8 +91,8 @@ class Pulse:
         self._pending, self._rows, self._started = [], 0, time.perf_counter()
 
 
-def _bad(what: str, step: int, parts: list[np.ndarray]) -> str:
-    rows = ", ".join(str(row) for row in np.concatenate(parts)[:16])
+def _bad(what: str, step: int, batches: list[np.ndarray]) -> str:
+    rows = ", ".join(str(row) for row in np.concatenate(batches)[:16])
     return (
         f"{what} at optimizer step {step} (training rows {rows}): lower lr, lengthen "
         "warmup_fraction, or use precision = fp32"

@@ -62,17 +62,19 @@ class Predictions:
 def save_state(
     path: Path, progress: Progress, predictions: Predictions | None, model: nn.Module,
     optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, techniques: list[Technique],
+    random_states: list[dict[str, Tensor]] | None = None,
 ) -> None:  # fmt: skip
-    """Write the resumable state in one step; a crash meanwhile leaves the previous one."""
+    """Write the resumable state in one step; a crash meanwhile leaves the previous one.
+
+    ``random_states``: `random_state` of each process that trains the fold; None = of this one.
+    """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for index, entry in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in entry.items()}
     for technique in techniques:
         tensors |= {f"technique.{technique.name}.{k}": v for k, v in technique.state().items()}
-    tensors["rng.cpu"] = torch.get_rng_state()
-    device = next(model.parameters()).device
-    if device.type == "cuda":
-        tensors["rng.cuda"] = torch.cuda.get_rng_state(device)
+    for rank, numbers in enumerate(random_states or [random_state(model)]):
+        tensors |= {_random_key(kind, rank): value for kind, value in numbers.items()}
     if predictions is not None:
         for which, block in (("last", predictions.last), ("best", predictions.best)):
             arrays = to_arrays(block)
@@ -81,11 +83,25 @@ def save_state(
     write_tensors(path, tensors, meta)
 
 
+def random_state(model: nn.Module) -> dict[str, Tensor]:
+    """Where this process's random numbers stand, by "cpu" and "cuda" (of the model's GPU)."""
+    device = next(model.parameters()).device
+    on_gpu = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+    return {"cpu": torch.get_rng_state(), **on_gpu}
+
+
+def _random_key(kind: str, rank: int) -> str:
+    return f"rng.{kind}" + (f".{rank}" if rank else "")
+
+
 def load_state(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler, techniques: list[Technique],
+    scaler: torch.amp.GradScaler, techniques: list[Technique], rank: int = 0,
 ) -> tuple[Progress, Predictions | None]:  # fmt: skip
     """Take up a saved state: weights, optimizer, loss scale and random numbers.
+
+    Random numbers are those that the process of that rank had; they stay as they are where the
+    state was saved by fewer processes.
 
     Raises:
         DataError: the file cannot be read or belongs to another model.
@@ -99,10 +115,12 @@ def load_state(
         raise DataError(f"{path} belongs to another model ({reason}); delete its folder") from error
     for technique in techniques:
         technique.load_state(_below(tensors, f"technique.{technique.name}."))
-    torch.set_rng_state(tensors["rng.cpu"])
     device = next(model.parameters()).device
-    if device.type == "cuda" and "rng.cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["rng.cuda"], device)
+    if (numbers := tensors.get(_random_key("cpu", rank))) is not None:
+        torch.set_rng_state(numbers)
+    numbers = tensors.get(_random_key("cuda", rank))
+    if numbers is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(numbers, device)
     scaler_state = json.loads(meta["scaler"])
     if scaler_state:
         scaler.load_state_dict(scaler_state)

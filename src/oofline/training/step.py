@@ -1,5 +1,6 @@
 """One optimizer step: a window of micro-batches, with forward and backward done right."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -9,12 +10,14 @@ from torch import Tensor, nn
 
 from oofline.config import CFG
 from oofline.data.batches import Batch, collate, shuffled_batches, split_by_inputs
+from oofline.data.shares import share_out
 from oofline.data.tokens import Tokens
 from oofline.errors import OoflineError
 from oofline.models.text_model import TextModel
 from oofline.progress import say
 from oofline.training.precision import Precision
 from oofline.training.state import Progress
+from oofline.training.team import ALONE, Team
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -49,6 +52,9 @@ def training_labels(model: TextModel, tokens: Tokens, y: np.ndarray) -> Tensor:
 class Step:
     """The window of one optimizer step; iterate it, then call `forward` and `backward`.
 
+    Where a team trains the fold, the iteration goes through this process's share of the window,
+    and every loss still counts by its share of the whole window.
+
     Args:
         model: returns logits (S, B, T).
         loss_function: (logits, labels) -> mean loss over the rows.
@@ -64,6 +70,12 @@ class Step:
         copies: forward passes of every row.
         one_pass: run the copies as one larger batch.
         swapped: (n,) bool, the rows whose pair is read in the other order; None = none.
+        team: the processes that share the window.
+
+    Attributes:
+        window: all batches of the window.
+        parts: this process's micro-batches.
+        n_rows: rows of the whole window.
     """
 
     def __init__(
@@ -71,14 +83,17 @@ class Step:
         scaler: torch.amp.GradScaler, data: TrainData, batches: list[np.ndarray],
         micro_batch: int, epoch: int, index: int, scores: list[float] | None = None,
         copies: int = 1, one_pass: bool = True, swapped: np.ndarray | None = None,
+        team: Team = ALONE,
     ) -> None:  # fmt: skip
         self.model, self.loss_function = model, loss_function
         self.precision, self.scaler, self.data = precision, scaler, data
         self.epoch, self.index, self.scores = epoch, index, scores or []
         self.copies, self.one_pass, self.swapped = copies, one_pass, swapped
+        self.team, self.window = team, batches
+        own = share_out(batches, data.tokens.lengths, team.size)[team.rank]
         windows = data.tokens.n_windows
-        self.parts = [p for b in batches for p in split_by_inputs(b, windows, micro_batch)]
-        self.n_rows = sum(len(part) for part in self.parts)
+        self.parts = [p for b in own for p in split_by_inputs(b, windows, micro_batch)]
+        self.n_rows = sum(len(batch) for batch in batches)
         self._inputs: tuple[Batch, Tensor] | None = None
         self._share = 0.0
 
@@ -129,6 +144,21 @@ class Step:
         """
         self.scaler.scale(loss * self._share).backward()
 
+    @contextlib.contextmanager
+    def adding(self) -> Iterator[None]:
+        """Context for `backward` once the window's gradient is there; see `StepView.adding`.
+
+        Every process enters it with the same gradient g and adds its own part to g / W.
+        """
+        if self.team.size == 1:
+            yield
+            return
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        with self.team.together():
+            torch._foreach_div_([p.grad for p in trained if p.grad is not None], self.team.size)
+            yield
+        self.team.add_up_gradients(trained)
+
     @property
     def share(self) -> float:
         """The current micro-batch's share of the window's rows, 0..1."""
@@ -148,14 +178,15 @@ class StepMaker:
         seed: of the row order.
         copies: forward passes of every row.
         one_pass: run the copies as one larger batch.
+        team: the processes that share each window.
     """
 
     def __init__(
         self, cfg: CFG, model: nn.Module, loss_function: LossFunction, precision: Precision,
         scaler: torch.amp.GradScaler, data: TrainData, seed: int, copies: int = 1,
-        one_pass: bool = True,
+        one_pass: bool = True, team: Team = ALONE,
     ) -> None:  # fmt: skip
-        self.cfg, self.data, self.seed = cfg, data, seed
+        self.cfg, self.data, self.seed, self.team = cfg, data, seed, team
         self._copies = copies, one_pass
         self._parts = model, loss_function, precision, scaler, data
         self._epoch, self._windows = 0, self._windows_of(0)
@@ -165,9 +196,10 @@ class StepMaker:
         epoch, position = divmod(index, len(self._windows))
         if epoch != self._epoch:
             self._epoch, self._windows = epoch, self._windows_of(epoch)
-        window = self._windows[position]
-        swapped = self.swapped(epoch)
-        return Step(*self._parts, window, micro_batch, epoch, index, scores, *self._copies, swapped)
+        return Step(
+            *self._parts, self._windows[position], micro_batch, epoch, index, scores,
+            *self._copies, self.swapped(epoch), self.team,
+        )  # fmt: skip
 
     def swapped(self, epoch: int) -> np.ndarray | None:
         """(n,) bool: the pairs that this epoch reads in the other order, half of them by chance.
@@ -196,8 +228,8 @@ def halve_micro_batch(progress: Progress, step: Step, optimizer: torch.optim.Opt
         OoflineError: it was one row already.
     """
     windows = step.data.tokens.n_windows
-    inputs = max(int(windows[part].sum()) for part in step.parts)
-    if all(len(part) == 1 for part in step.parts):
+    inputs = step.team.most(max((int(windows[part].sum()) for part in step.parts), default=0))
+    if step.team.most(max((len(part) for part in step.parts), default=0)) == 1:
         raise OoflineError(
             "out of GPU memory with one row per forward pass: lower max_len or windows, set "
             "gradient_checkpointing, or take a smaller model"

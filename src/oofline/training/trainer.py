@@ -100,7 +100,7 @@ class Trainer:
         progress.step += 1
         progress.rows_trained += step.n_rows
         self.bar.advance()
-        self.pulse.add(step.index, step.parts, *gradients)
+        self.pulse.add(step.index, step.window, *gradients)
 
     def _gradients(self, step: Step) -> tuple[torch.Tensor, torch.Tensor]:
         """Clipped gradients of the window in ``.grad``; returns its loss and gradient norm."""
