@@ -421,5 +421,6 @@ def test_the_command_starts_the_processes_itself(write_competition):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "seed 42 fold 0 epoch 2.00: train loss" in done.stdout
     assert done.stdout.count("epoch 2.00") == 1  # the first process speaks for all
+    assert "seed 42 fold 0: 2 processes train it together; their logs are in" in done.stdout
     assert scores(paths, "base")["processes"] == 2
     assert np.isfinite(curve(paths, "base").to_numpy()).all()
