@@ -64,6 +64,7 @@ def train_in_group(cfg: CFG, paths: Paths, seed: int, fold: int, guard: Guard) -
             Tracker.group,
         )  # fmt: skip
         group = _Group(guard, f"seed {seed} fold {fold}")
+        say(f"{group.name}: {len(devices)} processes train it together; their logs are in {logs}")
         try:
             group.start(order, devices, logs)
             return group.run()
@@ -179,7 +180,7 @@ class _Group:
         """A process is gone: as it should be, or killed from outside."""
         process.process.join()
         code = process.process.exitcode or 0
-        if not process.reported or code < 0:
+        if not process.reported:
             how = (
                 f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended ({code})"
             )

@@ -41,8 +41,9 @@ def window_gradients(
             step.backward(loss)
             window_loss += loss.detach() * step.share
     step.team.add_up_gradients(parameters, window_loss)
-    for technique in techniques:
-        technique.after_backward(step)
+    with step.team.together():
+        for technique in techniques:
+            technique.after_backward(step)
     scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm or float("inf"))
     return window_loss, norm

@@ -27,6 +27,10 @@ class PartnerLostError(OoflineError):
     """Another process of the fold is gone; what ended it is the reason to report."""
 
 
+class AgreedOutOfMemoryError(torch.OutOfMemoryError):
+    """Memory ran out in some process, and all of them know it."""
+
+
 class Team:
     """W processes that train one fold; alone (W = 1) nothing is exchanged and nothing costs time.
 
@@ -73,8 +77,11 @@ class Team:
     def together(self) -> Iterator[None]:
         """Leave the block together: out of memory, or stopped, in one process is so in all.
 
+        Blocks may stand in each other if nothing else is exchanged in the outer one: a process
+        that fails on its way to an inner block agrees with the others at the end of theirs.
+
         Raises:
-            torch.OutOfMemoryError, Stopped: in every process, if any of them left the block so.
+            AgreedOutOfMemoryError, Stopped: in every process, if any of them left the block so.
         """
         if self.size == 1:
             yield
@@ -82,6 +89,8 @@ class Team:
         left: tuple[str, str, int] | None = None
         try:
             yield
+        except AgreedOutOfMemoryError:
+            raise
         except torch.OutOfMemoryError as error:
             left = "memory", str(error), 0
         except Stopped as stop:
@@ -89,18 +98,27 @@ class Team:
         if not self.any(left is not None):
             return
         kind, text, code = next(entry for entry in self.gather(left) if entry is not None)
-        raise Stopped(text, code) if kind == "stopped" else torch.OutOfMemoryError(text)
+        raise Stopped(text, code) if kind == "stopped" else AgreedOutOfMemoryError(text)
 
     @torch.no_grad()
     def add_up(self, tensors: list[Tensor]) -> None:
-        """Replace each tensor by its sum over the processes, the same bits in all of them."""
+        """Replace each tensor by its sum over the processes, the same bits in all of them.
+
+        Raises:
+            OoflineError: there is no memory for a bucket.
+        """
         if self.size == 1:
             return
-        for bucket in _take_tensors(tensors, BUCKET_BYTES):
-            flat = _flatten_dense_tensors(bucket)
-            with _others_needed():
-                dist.all_reduce(flat)
-            torch._foreach_copy_(bucket, list(_unflatten_dense_tensors(flat, bucket)))
+        try:
+            for bucket in _take_tensors(tensors, BUCKET_BYTES):
+                flat = _flatten_dense_tensors(bucket)
+                with _others_needed():
+                    dist.all_reduce(flat)
+                torch._foreach_copy_(bucket, list(_unflatten_dense_tensors(flat, bucket)))
+        except torch.OutOfMemoryError as error:  # the others add up: too late to halve anything
+            raise OoflineError(
+                "out of GPU memory while gradients are added up: lower batch_size or max_len"
+            ) from error
 
     def add_up_gradients(self, parameters: list[nn.Parameter], *further: Tensor) -> None:
         """Add up ``.grad`` over the processes, and ``further`` tensors of any one element.
@@ -195,6 +213,8 @@ def _others_needed() -> Iterator[None]:
     """What fails inside fails because another process is gone."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise PartnerLostError(f"{LOST} ({reason})") from error
