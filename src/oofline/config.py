@@ -5,12 +5,13 @@ from typing import Literal
 
 from oofline.baseline_settings import BaselineSettings
 from oofline.conflicts import check_conflicts
+from oofline.engine_settings import EngineSettings
 from oofline.limits import check_ranges
 from oofline.stage_settings import StageSettings
 
 
 @dataclass(frozen=True)
-class CFG(BaselineSettings, StageSettings):
+class CFG(BaselineSettings, StageSettings, EngineSettings):
     """Settings of one experiment: defaults < cfg.toml < --from EXP < command line."""
 
     # ---- what is trained
@@ -234,7 +235,8 @@ class CFG(BaselineSettings, StageSettings):
 # fmt: off
 RUNTIME_FIELDS = frozenset({
     "kaggle_slug", "device", "eval_batch_size", "time_limit_hours", "save_minutes", "wandb",
-    "bootstrap_samples",
+    "bootstrap_samples", "engine", "cpus_per_fold", "gpus_per_fold", "shared_storage",
+    "ray_wait_minutes",
 })
 # fmt: on
 """Fields that say how a run goes, not what it learns: they may differ on resuming.

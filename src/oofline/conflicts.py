@@ -122,6 +122,7 @@ def _all_conflicts(cfg: Any) -> Iterator[tuple[bool, str]]:
     yield from _technique_conflicts(cfg)
     yield from _lora_conflicts(cfg)
     yield from _baseline_conflicts(cfg)
+    yield from _engine_conflicts(cfg)
 
 
 def _technique_conflicts(cfg: Any) -> Iterator[tuple[bool, str]]:
@@ -223,4 +224,16 @@ def _baseline_conflicts(cfg: Any) -> Iterator[tuple[bool, str]]:
     yield (
         not cfg.svd_beside and cfg.svd_dims == 0,
         "svd_beside = false takes the n-grams away: set svd_dims (100 to 300)",
+    )
+
+
+def _engine_conflicts(cfg: Any) -> Iterator[tuple[bool, str]]:
+    """The same, of the engines."""
+    yield (
+        cfg.gpus_per_fold > 1 and cfg.gpus_per_fold != int(cfg.gpus_per_fold),
+        f"gpus_per_fold = {cfg.gpus_per_fold:g}: give a part of one GPU (0.5), or whole ones",
+    )
+    yield (
+        cfg.engine == "ray" and cfg.device.startswith("mps"),
+        'engine = "ray" knows CPUs and CUDA GPUs: leave out device = "mps"',
     )

@@ -15,6 +15,9 @@ HUB_TIMEOUT_SECONDS = 5.0
 _FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _CONVERTER = "SFconvertbot"
 
+MOVED: dict[str, Path] = {}
+"""Name of a model -> its folder in this process, where the name was given on another machine."""
+
 
 def model_folder(name: str) -> Path:
     """Find the folder of a model, downloading it where it is a hub name.
@@ -30,7 +33,7 @@ def model_folder(name: str) -> Path:
         ConfigError: no such folder, no config.json in it, no such model on the hub, or the hub
             cannot be reached and the model is not in the cache.
     """
-    folder = Path(name).expanduser()
+    folder = MOVED.get(name) or Path(name).expanduser()
     if not name or not folder.is_dir():
         if _looks_like_path(name):
             raise ConfigError(
