@@ -8,8 +8,9 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "oofline"
 LAYERS = {
-    "config": 0, "baseline_settings": 0, "stage_settings": 0, "engine_settings": 0, "limits": 0, "conflicts": 0,
-    "tasks": 0, "blocks": 0, "results": 0, "errors": 0, "storage": 0, "progress": 0, "sources": 0,
+    "config": 0, "baseline_settings": 0, "stage_settings": 0, "engine_settings": 0,
+    "limits": 0, "conflicts": 0, "tasks": 0, "blocks": 0, "results": 0, "errors": 0, "storage": 0,
+    "progress": 0, "sources": 0, "board": 0, "unit_row": 0,
     "data": 1, "models": 1, "scoring": 1, "tracking": 1,
     "techniques": 2, "baselines": 2, "training": 3, "claim": 3, "takeup": 4, "crossval": 4,
     "engines": 4, "sharing": 5, "inference": 5, "kaggle": 5, "report": 5, "pipeline": 6,

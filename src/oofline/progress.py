@@ -1,7 +1,7 @@
 """Live bars in a terminal, plain lines everywhere else, and always in the log file.
 
 A worker process hands its lines and bars to the process that started it (`relay_to`), which shows
-them as its own (`Bar.follow`): one line per device.
+them as rows of a `oofline.board`.
 """
 
 import contextlib
@@ -9,8 +9,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 PLAIN_SECONDS = 10.0
@@ -19,8 +21,10 @@ PLAIN_SECONDS = 10.0
 RELAY_SECONDS = 0.2
 """A bar tells another process where it stands at most this often."""
 
-_active: list[Progress] = []
+_active: list[Progress | Live] = []
 _relays: list[Callable[..., None]] = []
+_names: list[str] = []
+_quiet: list[bool] = []
 
 
 class _Log:
@@ -60,12 +64,59 @@ def log_line(text: str) -> None:
 
 def console() -> Console:
     """The console that everything prints to (looked up late, so that tests can capture it)."""
-    return _active[-1].console if _active else Console(file=sys.stdout, soft_wrap=True)
+    return _active[-1].console if _active else plain_console()
+
+
+def plain_console() -> Console:
+    """A console on what stdout is now; in a notebook its lines share one output of the cell."""
+    return Console(file=sys.stdout, soft_wrap=True, force_jupyter=False)
+
+
+def screen() -> Literal["terminal", "notebook", "log"]:
+    """Where something can be shown in place: "log" = nowhere (or a live bar is there already)."""
+    if Console(file=sys.stdout).is_jupyter:
+        return "notebook"
+    return "terminal" if plain_console().is_terminal and not _active else "log"
+
+
+@contextlib.contextmanager
+def on_screen(shown: Progress | Live) -> Iterator[None]:
+    """For the time of the block, lines are printed above what ``shown`` shows in place."""
+    _active.append(shown)
+    try:
+        yield
+    finally:
+        _active.remove(shown)
+
+
+@contextlib.contextmanager
+def within(name: str) -> Iterator[None]:
+    """Bars made in the block are titled "<name>, <title>": a part of something larger."""
+    _names.append(name)
+    try:
+        yield
+    finally:
+        _names.pop()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Lines said in the block go to the log file only; bars are shown."""
+    _quiet.append(True)
+    try:
+        yield
+    finally:
+        _quiet.pop()
 
 
 def say(text: str) -> None:
     """Print one line, above a live bar where there is one, and log it."""
     _log.write(text)
+    if not _quiet:
+        _print(text)
+
+
+def _print(text: str) -> None:
     if _relays:
         _relays[-1]("say", text)
     else:
@@ -92,22 +143,6 @@ class Bar:
         )
         self._started = self._printed = self._relayed = time.monotonic()
 
-    def below(self, title: str) -> "Bar":
-        """A further bar in the same display, for what `follow` is told."""
-        return Bar(title, 1, self._progress)
-
-    def follow(self, title: str, done: int, total: int, note: str) -> None:
-        """Show the state that a bar of another process is in."""
-        if (title, total) != (self.title, self.total):
-            self.title, self.total, self.start = title, total, done
-            self._started = time.monotonic()
-        self.done, self._note = done, note
-        if self._progress is not None and self._task is not None:
-            self._progress.update(
-                self._task, description=title, completed=done, total=total, note=note
-            )
-        self._tell(time.monotonic())
-
     def advance(self, n: int = 1, **figures: float) -> None:
         """Move on by ``n`` units; ``figures`` are shown by name (four significant digits)."""
         self.done += n
@@ -129,7 +164,9 @@ class Bar:
         left = (now - self._started) / max(1, self.done - self.start) * (self.total - self.done)
         note = f" {self._note}" if self._note else ""
         line = f"{self.title}: {self.done}/{self.total}{note} ({left:.0f} s left)"
-        _log.write(line) if self._progress is not None or _relays else say(line)
+        _log.write(line)
+        if self._progress is None and not _relays:
+            _print(line)
 
 
 @contextlib.contextmanager
@@ -141,16 +178,17 @@ def bar(title: str, total: int, start: int = 0) -> Iterator[Bar]:
         total: number of units of work.
         start: units that were done before (a resumed run).
     """
-    if _active or not Console(file=sys.stdout).is_terminal:
-        yield Bar(title, total, _active[-1] if _active else None, start)
+    title = ", ".join([*_names, title])
+    if _active or not plain_console().is_terminal:
+        shown = _active[-1] if _active else None
+        yield Bar(title, total, shown if isinstance(shown, Progress) else None, start)
         return
     columns = (
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
         TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
     )  # fmt: skip
-    with Progress(*columns, console=Console(file=sys.stdout), transient=True) as progress:
-        _active.append(progress)
-        try:
-            yield Bar(title, total, progress, start)
-        finally:
-            _active.remove(progress)
+    with (
+        Progress(*columns, console=plain_console(), transient=True) as progress,
+        on_screen(progress),
+    ):
+        yield Bar(title, total, progress, start)

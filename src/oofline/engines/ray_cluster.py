@@ -1,6 +1,7 @@
 """A Ray cluster as `Cluster`: the one at RAY_ADDRESS, or one on this machine for a command."""
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import Any
 from oofline.engines.desk import Desk
 from oofline.engines.dispatch import Event, Ticket
 from oofline.engines.needs import Needs, Node, refuse_too_large
-from oofline.engines.ray_task import Order, remote_unit
+from oofline.engines.ray_task import Order
 from oofline.errors import ConfigError, OoflineError
 
 _QUIET = {
@@ -46,7 +47,7 @@ def connected() -> Iterator[Any]:
         return
     options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
     try:
-        ray.init(log_to_driver=False, logging_level="ERROR", **options)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, TimeoutError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
@@ -104,7 +105,7 @@ class RayCluster:
         )
         self.desk = ray.remote(num_cpus=0, scheduling_strategy=here)(Desk).remote()
         self._order = ray.put(order)
-        self._task = remote_unit(needs.cpus, needs.gpus)
+        self._task = _task(ray, needs)
         self._tickets: dict[Any, Ticket] = {}
         self._logs: dict[Ticket, Path] = {}
 
@@ -202,6 +203,20 @@ class RayCluster:
         except self.ray.exceptions.RayError as error:
             raise OoflineError(f"a node of the cluster does not answer: {error}") from None
         return [f"node {host}: {problem}" for host, problem in answers.items() if problem]
+
+
+def _task(ray: Any, needs: Needs) -> Any:
+    """`run_unit` as a Ray task; a lost one is not Ray's to try again."""
+
+    def task(*args: Any) -> Any:
+        """Call the node's own code: this function travels by its own source."""
+        from oofline.engines.ray_task import run_unit
+
+        return run_unit(*args)
+
+    return ray.remote(
+        num_cpus=needs.cpus, num_gpus=needs.gpus, max_retries=0, scheduling_strategy="SPREAD"
+    )(task)
 
 
 def _probe(ray: Any) -> Any:

@@ -101,6 +101,7 @@ def run_unit(
 
 def _attempt(order: Order, line: Line, log: Path, unit: Any) -> tuple[tuple[Any, ...], list[str]]:
     """How the unit ended, and what the store holds of it."""
+    end: tuple[Any, ...]
     try:
         crew = _crew(order)
         crew.work_on(line, log)
@@ -227,18 +228,3 @@ def _output_to(log: Path) -> Iterator[None]:
             for stream, number in zip((1, 2), former, strict=True):
                 os.dup2(number, stream)
                 os.close(number)
-
-
-def remote_unit(cpus: float, gpus: float) -> Any:
-    """`run_unit` as a Ray task with these resources; a lost one is not Ray's to retry."""
-    import ray
-
-    def task(*args: Any) -> Any:
-        """`run_unit` of the node's own code: this function travels by its own source."""
-        from oofline.engines.ray_task import run_unit as here
-
-        return here(*args)
-
-    return ray.remote(
-        num_cpus=cpus, num_gpus=gpus, max_retries=0, scheduling_strategy="SPREAD"
-    )(task)  # fmt: skip

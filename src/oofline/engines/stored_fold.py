@@ -33,9 +33,8 @@ class StoredFold:
         names = [name for name in names if name not in ("scores.json", "state.json")]
         beside = (self.store.read_json(f"{self.key}/adapter.json") or {}).get("folder")
         comp = self.key.rsplit("/", 3)[0]
-        kept = (
-            [f"{comp}/{beside}/{n}" for n in self.store.names(f"{comp}/{beside}")] if beside else []
-        )
+        below = self.store.names(f"{comp}/{beside}") if beside else []
+        kept = [f"{comp}/{beside}/{name}" for name in below]
         return [*kept, *(f"{self.key}/{name}" for name in names), f"{self.key}/scores.json"]
 
     def fetch(self, folder: Path) -> None:
@@ -53,7 +52,7 @@ class StoredFold:
             self.store.get(f"{self.key}/state/{manifest[name]}", folder / name)
 
     def put_state(self, files: dict[str, Path]) -> None:
-        """Push the files of a state by name, then the note that names them, then drop the former."""
+        """Push the files of a state by name, then the note that names them; drop the former."""
         former = self.store.read_json(f"{self.key}/state.json") or {}
         mark = uuid.uuid4().hex[:12]
         manifest = {name: f"{mark}-{name}" for name in files}

@@ -14,10 +14,10 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from oofline.board import Board, board
 from oofline.engines.devices import labels
 from oofline.engines.worker import Post, Start, work
 from oofline.errors import OoflineError, Stopped
-from oofline.progress import Bar, bar, say
 from oofline.training.guard import Guard
 
 POLL_SECONDS = 0.2
@@ -41,11 +41,11 @@ def share(
         start: called in each worker, gives what does a unit; picklable.
         logs: folder for a log of each worker, named by its device.
         guard: of this process, within its `Guard.signals`; its time limit is the workers' too.
-        name: how a unit is called in messages.
+        name: how a unit is called in messages; each differently.
         threads: of each worker on a CPU; 0 = they divide this machine's.
 
     Returns:
-        What each unit gave, in the order in which they ended.
+        What each unit gave, in the order in which they ended. Text is shown as the unit's result.
 
     Raises:
         Stopped: time limit or interrupt; each worker has saved its state.
@@ -54,13 +54,13 @@ def share(
         RuntimeError: a bug in a worker, with its traceback.
     """
     logs.mkdir(parents=True, exist_ok=True)
-    with bar("units", len(units)) as overall:
-        crew = _Crew(units, guard, name, overall)
+    with board("units", len(units)) as table:
+        crew = _Crew(units, guard, name, table)
         try:
             for device, label in zip(devices, labels(devices), strict=True):
                 log = logs / f"{label.replace(':', '-').replace('/', '-')}.log"
                 post = Post(device, log, guard.seconds_left(), 1.0 / len(devices), threads)
-                crew.workers.append(_Worker(label, start, post, overall.below(label)))
+                crew.workers.append(_Worker(label, start, post))
             crew.run()
         finally:
             crew.kill()
@@ -70,8 +70,8 @@ def share(
 class _Worker:
     """One worker process, as this process sees it."""
 
-    def __init__(self, label: str, start: Start, post: Post, line: Bar) -> None:
-        self.label, self.log, self.line = label, post.log, line
+    def __init__(self, label: str, start: Start, post: Post) -> None:
+        self.label, self.log = label, post.log
         self.unit: Any = None
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
@@ -90,10 +90,10 @@ class _Crew:
     """The workers and what is left for them to do."""
 
     def __init__(
-        self, units: list[Any], guard: Guard, name: Callable[[Any], str], overall: Bar
+        self, units: list[Any], guard: Guard, name: Callable[[Any], str], table: Board
     ) -> None:
         self.left, self.outcomes, self.n_units = deque(units), list[Any](), len(units)
-        self.guard, self.name, self.overall = guard, name, overall
+        self.guard, self.name, self.table = guard, name, table
         self.workers: list[_Worker] = []
         self.stopping = False
         self.reason: Exception | None = None
@@ -126,32 +126,40 @@ class _Crew:
             worker.pipe.close()
 
     def _hear(self, worker: _Worker, kind: str, *content: Any) -> None:
-        where = f"{self._what(worker)} on {worker.label}"
+        unit = self._what(worker)
+        where = f"{unit} on {worker.label}"
         if kind == "say":
-            say(f"{worker.label} | {content[0]}")
+            self.table.say(worker.label, content[0])
         elif kind == "bar":
-            title, done, total, note = content
-            worker.line.follow(f"{worker.label} | {title}", done, total, note)
+            self.table.follow(unit, *content)
         elif kind == "stopped":
-            say(f"{worker.label} | {content[0]}")
+            self.table.say(worker.label, content[0])
             reason = "interrupted" if content[1] else "time_limit_hours reached"
             self.reason = self.reason or Stopped(reason, content[1])
             self._stop(self.reason) if content[1] else self.left.clear()
         elif kind == "failed":
+            self._fail(worker, content[0])
             self._stop(OoflineError(f"{where} failed: {content[0]} (log: {worker.log})"))
         elif kind == "bug":
+            self._fail(worker, f"a bug, {content[0].strip().splitlines()[-1]}")
             self._stop(RuntimeError(f"{where} (log: {worker.log}): {content[0]}"))
         else:
             if kind == "done":
                 self.outcomes.append(content[0])
-                self.overall.advance()
+                self.table.end(unit, content[0] if isinstance(content[0], str) else "")
             self._hand_out(worker)
+
+    def _fail(self, worker: _Worker, reason: str) -> None:
+        """List the worker's unit among those that failed."""
+        if worker.unit is not None:
+            self.table.fail(self._what(worker), reason, worker.log)
 
     def _hand_out(self, worker: _Worker) -> None:
         worker.unit = None
         if self.left and not self.stopping:
             worker.unit = self.left.popleft()
             worker.tell("unit", worker.unit)
+            self.table.begin(self._what(worker), worker.label, worker.log)
         else:
             worker.tell("end")
 
@@ -164,6 +172,7 @@ class _Crew:
                 f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended ({code})"
             )
             where = f"{self._what(worker)} on {worker.label}"
+            self._fail(worker, f"its process {how}")
             self._stop(OoflineError(f"{where}: its process {how} (log: {worker.log})"))
 
     def _what(self, worker: _Worker) -> str:

@@ -1,0 +1,80 @@
+"""A unit of work that is running somewhere, as one row of a table."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+_NO_SCORES = ("loss", "samples_per_s")
+
+
+@dataclass
+class UnitRow:
+    """A unit that was begun.
+
+    Attributes:
+        unit: its name among all units.
+        where: its worker's name.
+        log: file that holds what the worker says.
+        began: when it was handed over, in seconds of `time.monotonic`.
+        name: what it is called in the table.
+        state: what it is doing.
+        title: of the bar that its process shows.
+        done: steps of that bar that are done.
+        total: steps of that bar.
+        start: steps that were done when the bar was first heard of, at ``since``.
+        since: in seconds of `time.monotonic`.
+        score: the latest, with its metric's name.
+    """
+
+    unit: str
+    where: str
+    log: Path
+    began: float
+    name: str = ""
+    state: str = "starting"
+    title: str = ""
+    done: int = 0
+    total: int = 0
+    start: int = 0
+    since: float = 0.0
+    score: str = ""
+
+    def follow(self, title: str, done: int, total: int, note: str, now: float) -> None:
+        """Take up what the bar of the unit's process says."""
+        if (title, total) != (self.title, self.total):
+            self.title, self.total, self.start, self.since = title, total, done, now
+        self.done = done
+        name, comma, state = title.partition(", ")
+        if comma:  # the process knows better what its unit is, see `progress.within`
+            self.name, self.state = name, state
+        else:
+            self.state = title.removeprefix(self.unit).strip() or "running"
+        self.score = _scores(note) or self.score
+
+    def rest(self, now: float, usual: float | None) -> float | None:
+        """Seconds that it still takes: by its bar, and by how long others took."""
+        by_bar = None
+        if self.done > self.start:
+            by_bar = (now - self.since) / (self.done - self.start) * (self.total - self.done)
+        by_others = None if usual is None else max(0.0, usual - (now - self.began))
+        return max((x for x in (by_bar, by_others) if x is not None), default=None)
+
+    def cells(self, now: float, usual: float | None) -> tuple[str, ...]:
+        """Unit, where, step, score, time left, state."""
+        step = f"{self.done}/{self.total}" if self.total else ""
+        return self.name, self.where, step, self.score, span(self.rest(now, usual)), self.state
+
+
+def span(seconds: float | None) -> str:
+    """A length of time to two digits or so: "48 s", "12 min", "3.4 h"; "" for None."""
+    if seconds is None:
+        return ""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _scores(note: str) -> str:
+    """What a bar's figures hold besides loss and speed: the score under its metric's name."""
+    words = note.split()
+    pairs = zip(words[::2], words[1::2], strict=False)
+    return " ".join(f"{name} {value}" for name, value in pairs if name not in _NO_SCORES)
