@@ -25,7 +25,7 @@ from oofline.engines.mirror import Mirror
 from oofline.engines.store import Store
 from oofline.engines.threads import limit_threads
 from oofline.errors import OoflineError, Stopped
-from oofline.models.hub import MOVED
+from oofline.models.hub import use_folders
 from oofline.progress import log_to, relay_to, say
 from oofline.storage import Paths
 from oofline.training.guard import Guard, process_age
@@ -174,7 +174,7 @@ class _Crew:
                 )
             limit_threads(self.order.threads)
             paths = self.mirror.prepare() if self.mirror else self.order.paths
-            MOVED.update({name: paths.root / at for name, at in self.order.models.items()})
+            use_folders({name: paths.root / at for name, at in self.order.models.items()})
             relay_to(lambda *message: None)  # what all would say at the start is in their logs
             self._do = self.order.start(paths, _device(self.order), self.guard)
             relay_to(self._relay)
