@@ -109,7 +109,7 @@ class Board:
         }  # fmt: skip
         parts = [f"{n} {name}" for name, n in numbers.items() if n or name == "done"]
         left = self.seconds_left()
-        end = "" if left is None else f", about {span(left)} left"
+        end = f", about {span(left)} left" if left else ""
         return f"{self.title}: {', '.join(parts)}{end}"
 
     def seconds_left(self) -> float | None:
@@ -158,7 +158,7 @@ class Board:
 
     def text(self) -> list[str]:
         """The same as plain lines."""
-        plain = Console(file=io.StringIO(), width=WIDTH, force_terminal=False, no_color=True)
+        plain = Console(file=io.StringIO(), width=WIDTH, color_system=None, force_jupyter=False)
         with plain.capture() as captured:
             plain.print(self.table())
         return [self.counts(), *(f"  {line.rstrip()}" for line in captured.get().splitlines())]

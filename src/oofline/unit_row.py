@@ -47,7 +47,7 @@ class UnitRow:
         if comma:  # the process knows better what its unit is, see `progress.within`
             self.name, self.state = name, state
         else:
-            self.state = title.removeprefix(self.unit).strip() or "running"
+            self.state = _without_name(title, self.unit) or "running"
         self.score = _scores(note) or self.score
 
     def rest(self, now: float, usual: float | None) -> float | None:
@@ -68,7 +68,7 @@ def span(seconds: float | None) -> str:
     """A length of time to two digits or so: "48 s", "12 min", "3.4 h"; "" for None."""
     if seconds is None:
         return ""
-    if seconds < 100:
+    if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
@@ -78,3 +78,10 @@ def _scores(note: str) -> str:
     words = note.split()
     pairs = zip(words[::2], words[1::2], strict=False)
     return " ".join(f"{name} {value}" for name, value in pairs if name not in _NO_SCORES)
+
+
+def _without_name(title: str, unit: str) -> str:
+    """What a bar's title says besides the unit's name or the end of it ("seed 42 fold 0 test")."""
+    words, name = title.split(), unit.split()
+    known = (n for n in range(len(words), 0, -1) if words[:n] == name[-n:])
+    return " ".join(words[next(known, 0) :])

@@ -49,9 +49,9 @@ def test_units_run_side_by_side_each_once(run, forked, capsys):
     outcomes = run(do, range(6))
     assert sorted(unit for unit, _ in outcomes) == list(range(6))
     assert len({pid for _, pid in outcomes} - {os.getpid()}) == 2
-    lines = capsys.readouterr().out.splitlines()
-    assert sorted(line.split(" | ")[1] for line in lines) == [f"doing {n}" for n in range(6)]
-    assert {line.split(" | ")[0] for line in lines} == {"cpu/1", "cpu/2"}
+    said = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if " | " in line]
+    assert sorted(text for _, text in said) == [f"doing {n}" for n in range(6)]
+    assert {where for where, _ in said} == {"cpu/1", "cpu/2"}
 
 
 def test_a_worker_that_is_free_takes_the_next_unit(run, forked):
@@ -68,19 +68,26 @@ def test_a_worker_that_is_free_takes_the_next_unit(run, forked):
     assert sorted(Counter(run(do, range(5))).values()) == [1, 4]
 
 
-def test_one_progress_line_per_device(run, capsys, monkeypatch):
+def test_a_table_says_how_far_each_unit_is(run, capsys, monkeypatch):
     monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
     monkeypatch.setattr(progress, "RELAY_SECONDS", 0.0)
 
     def do(unit, device, guard):
-        with bar(f"fold {unit}", 2) as line:
+        with bar(f"unit {unit}", 2) as line:
             line.advance(loss=0.5)
-            line.advance(loss=0.25)
+            line.advance(loss=0.25, f1=0.75)
+        return "f1 0.80000" if unit == 8 else True
 
-    run(do, [7], devices=["cpu"])
+    run(do, [7, 8], devices=["cpu"])
     lines = capsys.readouterr().out.splitlines()
-    shown = [line.rsplit(" (", 1)[0] for line in lines]
-    assert shown == ["cpu | fold 7: 1/2 loss 0.5", "cpu | fold 7: 2/2 loss 0.25", "units: 1/1"]
+    rows = [line.split() for line in lines if line.startswith("  unit 7")]
+    assert ["unit", "7", "cpu", "starting"] in rows
+    assert next(row for row in rows if "1/2" in row)[:4] == ["unit", "7", "cpu", "1/2"]
+    assert any(row[3:6] == ["2/2", "f1", "0.75"] for row in rows)
+    ended = [line for line in lines if " done in " in line and line.startswith("unit")]
+    assert ended[0].startswith("unit 7 on cpu: done in ")
+    assert ", f1 0.75; units: 1 done, 1 waiting" in ended[0]
+    assert ended[1].endswith(", f1 0.80000; units: 2 done")  # text is the unit's result
 
 
 def test_logs_hold_what_the_command_does_not_show(run, tmp_path, capfd):
@@ -126,7 +133,9 @@ def test_a_failure_names_unit_device_and_log_and_stops_the_others(
     assert "\n" not in message
     log = message.split("log: ")[1].rstrip(")")
     assert Path(log).is_file()
-    assert "unit 0 is saved" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "unit 0 is saved" in out
+    assert out.splitlines()[-1] == f"failed: unit 1: the loss is nan (log: {log})"
 
 
 def test_a_killed_worker_is_named(run, forked, capsys):
@@ -140,7 +149,9 @@ def test_a_killed_worker_is_named(run, forked, capsys):
 
     with pytest.raises(OoflineError, match=r"unit 1 on cpu/\d: its process was killed by signal 9"):
         run(do, [0, 1])
-    assert "unit 0 is saved" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "unit 0 is saved" in out
+    assert "failed: unit 1: its process was killed by signal 9" in out.splitlines()[-1]
 
 
 def test_a_bug_is_a_bug_here_too(run, tmp_path):
@@ -179,6 +190,7 @@ def test_an_interrupt_reaches_every_worker(run, forked, capsys, number):
     assert "unit 0 is saved" in out
     assert "unit 1 is saved" in out
     assert "unit 2" not in out
+    assert "failed" not in out
 
 
 def test_the_time_limit_ends_each_worker_on_its_own(run, forked, capsys):

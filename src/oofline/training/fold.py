@@ -190,8 +190,7 @@ class _FoldRun:
             "ci95": fold_interval(self.task, y, valid, self.cfg.bootstrap_samples),
             **({"target_scores": t} if (t := score_targets(self.task, y, valid)) else {}),
             "n_rows": len(y),
-            "folds": [self.fold],
-            "seeds": [self.seed],
+            "folds": [self.fold], "seeds": [self.seed],
             "minutes": progress.seconds / 60,
             "samples_per_s": progress.rows_trained / train_seconds,
             "peak_memory_mb": peak_memory_mb(self.precision.device),
@@ -202,7 +201,7 @@ class _FoldRun:
             "distance": self.distances,
             "device": str(self.precision.device),
             "precision": self.precision.name,
-        }
+        }  # fmt: skip
 
     def _predict_valid(self) -> Predicted:
         return_freed_memory()
@@ -240,6 +239,7 @@ class _FoldRun:
         figures = {k: v for k, v in row.items() if k.startswith(("valid_loss", "score", "epoch"))}
         figures |= {f"distance/{group}": far for group, far in self.drift.distances().items()}
         self.tracker.log(figures, int(row["step"]))
+        self.bar.advance(0, **{self.task.metric: row["score"]})
         say(
             f"{self.name} epoch {row['epoch']:.2f}: train loss {row['train_loss']:.4f}, "
             f"valid loss {row['valid_loss']:.4f}, {self.task.metric} {row['score']:.5f}"

@@ -155,10 +155,7 @@ class Tuning:
         with self.guard.signals():
             if n_workers > 1:
                 say(f"{n_workers} {title} side by side; logs in {self.folder / 'workers'}")
-                share(
-                    jobs, devices, start, self.folder / "workers", self.guard,
-                    lambda job: "trial" if isinstance(job, int) else f"{job[0].exp} {job[1]}",
-                )  # fmt: skip
+                share(jobs, devices, start, self.folder / "workers", self.guard, _name)
             else:
                 self._do_here(jobs, title, devices[0])
 
@@ -239,3 +236,11 @@ class Tuning:
             f"wrote the best settings to experiment {exp}; train it: make train "
             f'COMP={self.paths.comp} EXP={exp} ARGS="--from {exp}"'
         )
+
+
+def _name(job: Job) -> str:
+    """What a job is called until its worker knows better which trial it is."""
+    if isinstance(job, int):
+        return f"job {job}"
+    cfg, (seed, fold) = job
+    return f"{cfg.exp} seed {seed} fold {fold}"

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from oofline.config import CFG
 from oofline.crossval import Unit, begin, is_done, trainer_of
 from oofline.errors import OoflineError, Stopped
-from oofline.progress import say
+from oofline.progress import quiet, say, within
 from oofline.storage import Paths, read_json
 from oofline.tracking import Tracker
 from oofline.training.fold_files import remove_working_files
@@ -39,12 +39,14 @@ def worker(search: Search, paths: Paths, device: str, guard: Guard) -> Callable[
         if isinstance(job, int):
             return run_trial(search, paths, device, guard, job)
         cfg, unit = dataclasses.replace(job[0], device=device), job[1]
-        return trainer_of(cfg, begin(cfg, paths), guard)(unit)
+        with quiet():  # what there is to say of the data was said before the first trial
+            material = begin(cfg, paths)
+        return trainer_of(cfg, material, guard)(unit)
 
     return do
 
 
-def run_trial(search: Search, paths: Paths, device: str, guard: Guard, number: int) -> bool:
+def run_trial(search: Search, paths: Paths, device: str, guard: Guard, number: int) -> str:
     """Run the next trial, wherever it was left; wait while others run the last ones.
 
     Args:
@@ -55,7 +57,7 @@ def run_trial(search: Search, paths: Paths, device: str, guard: Guard, number: i
         number: of this command's trials, from 0; makes the sampler's seed.
 
     Returns:
-        Whether there was one left.
+        What became of it, in a few words.
 
     Raises:
         Stopped: time limit or interrupt; the trial is taken up by the next command.
@@ -67,7 +69,7 @@ def run_trial(search: Search, paths: Paths, device: str, guard: Guard, number: i
     waited = False
     while not _is_one_left(study, search.n_trials):
         if counts(study)[TrialState.RUNNING] == 0:
-            return False
+            return "none was left"
         if not waited:
             say("waiting for trials that other processes run, or were running when they ended")
             waited = True
@@ -79,7 +81,7 @@ def run_trial(search: Search, paths: Paths, device: str, guard: Guard, number: i
     except Stopped:
         requeue(study, study.trials[trial.number])
         raise
-    return True
+    return trial.outcome
 
 
 def _is_one_left(study: optuna.Study, n_trials: int) -> bool:
@@ -99,7 +101,7 @@ class _Trial:
 
     def __init__(self, search: Search, paths: Paths, device: str, guard: Guard) -> None:
         self.search, self.paths, self.device, self.guard = search, paths, device, guard
-        self.number = -1
+        self.number, self.outcome = -1, ""
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Train every unit, scoring after each.
@@ -116,20 +118,25 @@ class _Trial:
         say(f"{name}: {', '.join(f'{k} = {_short(v)}' for k, v in values.items())}")
         try:
             cfg = trial_settings(search, home, values, self.device)
-            score = self._run(trial, cfg)
+            with within(name), quiet():  # the log file holds every line of every fold
+                score, metric = self._run(trial, cfg)
         except Pruned as stop:
             self._forget(cfg)
             trial.set_user_attr("reason", str(stop))
+            self.outcome = "stopped early"
             say(f"{name}: stopped early, {stop}")
             raise optuna.TrialPruned(str(stop)) from None
         except OoflineError as error:
             trial.set_user_attr("reason", str(error))
+            self.outcome = "failed"
             say(f"{name} failed: {error}")
             raise
-        say(f"{name}: {score:.5f}")
+        self.outcome = f"{metric} {score:.5f}"
+        say(f"{name}: {self.outcome}")
         return score
 
-    def _run(self, trial: optuna.Trial, cfg: CFG) -> float:
+    def _run(self, trial: optuna.Trial, cfg: CFG) -> tuple[float, str]:
+        """The score, and its metric's name."""
         material = begin(cfg, self.paths)
         train = trainer_of(cfg, material, self.guard)
         for index, unit in enumerate(self.search.units):
@@ -144,7 +151,7 @@ class _Trial:
             raise OoflineError(f"{scores['metric']} is not defined on its predictions")
         if not self.search.keep_models:
             self._drop_models(cfg)
-        return float(scores["score"])
+        return float(scores["score"]), str(scores["metric"])
 
     def _watcher(
         self, trial: optuna.Trial, index: int, cfg: CFG
