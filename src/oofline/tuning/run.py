@@ -163,7 +163,7 @@ class Tuning:
         keep = self.search.keep_models or not isinstance(jobs[0], int)
         work = Work(
             list(jobs), functools.partial(worker, self.search), self.folder / "workers",
-            _job_name, most=self.n_parallel, weights=keep,
+            _name, most=self.n_parallel, weights=keep,
         )  # fmt: skip
         do_on_cluster(self.search.cfg, self.paths, work, self.guard)
 
