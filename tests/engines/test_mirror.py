@@ -20,7 +20,8 @@ moto_server = pytest.importorskip("moto.server", reason="moto is not installed")
 pytest.importorskip("s3fs", reason="s3fs is not installed")
 
 KEYS = {
-    "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_DEFAULT_REGION": "us-east-1",
 }  # fmt: skip
 
 
@@ -128,7 +129,7 @@ def test_a_fold_goes_on_elsewhere_from_its_pushed_state(url, project, tmp_path, 
     for name in ("model.safetensors", "oof.parquet", "test.parquet"):
         assert (here / name).read_bytes() == (away / name).read_bytes()
     assert set(files_below(away)) == set(files_below(here)) - {".lock"}
-    assert not [name for name in second.mirror.store.names("output/toy/away/seed42/fold1/state")]
+    assert second.mirror.store.names("output/toy/away/seed42/fold1/state") == []
 
     third = Node(url, project, tmp_path / "three")
     assert third.train((42, 1)) is False  # it is done, whichever node looks
@@ -205,7 +206,7 @@ def test_an_experiment_there_belongs_to_its_settings_and_inputs(url, project):
 
 
 def test_inputs_are_pushed_once_and_fetched_once(url, project, tmp_path, monkeypatch):
-    cfg, paths = project
+    _, paths = project
     node = Node(url, project, tmp_path / "one")
     assert (node.paths.input / "train.csv").read_bytes() == (paths.input / "train.csv").read_bytes()
     assert node.paths.folds.read_bytes() == paths.folds.read_bytes()
@@ -250,7 +251,7 @@ def test_a_server_that_does_not_answer_is_one_line(server, project, monkeypatch)
 
 def test_a_forbidden_storage_is_one_line(tmp_path, project):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(ConfigError, match="shared_storage .* cannot write probe.json"):
+    with pytest.raises(ConfigError, match=r"shared_storage .* cannot write probe.json"):
         Depot(str(tmp_path / "file"), project[1])
 
 

@@ -47,7 +47,7 @@ def test_how_many_fit(needs, nodes, slots):
 
 
 @pytest.mark.parametrize(("needs", "says"), [
-    (Needs(64, 0), "64 CPUs on one node, but the largest of the cluster's 2 nodes has 8 CPUs and 2"),
+    (Needs(64, 0), "64 CPUs on one node, but the largest of the cluster's 2 nodes has 8 CPUs"),
     (Needs(1, 4), "1 CPU and 4 GPUs on one node"),
     (Needs(10, 0.5), "10 CPUs and 0.5 GPU on one node"),
 ])  # fmt: skip
