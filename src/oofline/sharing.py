@@ -88,6 +88,8 @@ class Work:
         most: side by side at most; 0 = as many as the cluster can run.
         go_on: a unit that fails is an outcome (`Failure`), in place of stopping the others.
         weights: whether finished folds bring their weights back from a store.
+        further: settings that jobs have besides the command's: their models are needed too.
+        alone: each gets a new process, so that its peak memory is its own.
     """
 
     jobs: list[Any]
@@ -97,6 +99,8 @@ class Work:
     most: int = 0
     go_on: bool = False
     weights: bool = True
+    further: tuple[CFG, ...] = ()
+    alone: bool = False
 
 
 @contextlib.contextmanager
@@ -134,18 +138,15 @@ def do_on_cluster(cfg: CFG, paths: Paths, work: Work, guard: Guard) -> list[Any]
     paths, logs = _absolute(paths), work.logs.resolve()
     logs.mkdir(parents=True, exist_ok=True)
     depot = Depot(cfg.shared_storage, paths) if cfg.shared_storage else None
-    files, models = depot.push_inputs(cfg) if depot else ({}, {})
+    files, models = _inputs(depot, (cfg, *work.further))
     with connected() as ray:
         needs = needs_of(cfg, nodes_of(ray))
-        model = Path(cfg.model).expanduser()
-        if depot is None and model.is_dir():
-            models = {cfg.model: str(model.resolve())}
         order = Order(
             uuid.uuid4().hex, work.start, paths, logs, time.time() + guard.seconds_left(),
             needs.gpus == 0, needs.cpus, needs.gpus, code_version(), cfg.shared_storage, files,
             models, work.weights,
         )  # fmt: skip
-        cluster = RayCluster(ray, order, needs, depot.fetch if depot else None)
+        cluster = RayCluster(ray, order, needs, depot.fetch if depot else None, work.alone)
         cluster.check_nodes()
         say(
             f"{len(work.jobs)} units on a Ray cluster of {len(nodes_of(ray))} nodes, {needs} each, "
@@ -155,6 +156,22 @@ def do_on_cluster(cfg: CFG, paths: Paths, work: Work, guard: Guard) -> list[Any]
             return Dispatch(
                 cluster, work.jobs, work.name, guard, table, work.most, work.go_on
             ).run()  # fmt: skip
+
+
+def _inputs(
+    depot: Depot | None, settings: tuple[CFG, ...]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What nodes fetch, by path; and where they find models that are folders here."""
+    files: dict[str, str] = {}
+    models: dict[str, str] = {}
+    for cfg in settings:
+        if depot:
+            pushed = depot.push_inputs(cfg)
+            files |= pushed[0]
+            models |= pushed[1]
+        elif (model := Path(cfg.model).expanduser()).is_dir():
+            models[cfg.model] = str(model.resolve())
+    return files, models
 
 
 def _train_on_cluster(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int]) -> int:
@@ -170,9 +187,8 @@ def _train_on_cluster(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int]
             todo = depot.fetch_finished(cfg, todo)
         if not todo:
             return 0
-        digest = model_digest(model_folder(cfg.model)) if cfg.kind == "transformer" else ""
         work = Work(
-            list(todo), functools.partial(_node_trainer, cfg, digest),
+            list(todo), functools.partial(node_trainer, cfg, encoder_digest(cfg)),
             paths.experiment(cfg.exp) / "workers", _unit_name,
         )  # fmt: skip
         guard = Guard(cfg.time_limit_hours)
@@ -181,11 +197,20 @@ def _train_on_cluster(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int]
     return sum(done)
 
 
-def _node_trainer(
+def encoder_digest(cfg: CFG) -> str:
+    """What identifies the encoder (see `node_trainer`); "" for a baseline."""
+    return model_digest(model_folder(cfg.model)) if cfg.kind == "transformer" else ""
+
+
+def node_trainer(
     cfg: CFG, encoder: str, paths: Paths, device: str, guard: Guard
 ) -> Callable[[Unit], bool]:
-    """What trains units on a node, whose copy of the encoder must be the command's."""
-    if encoder and model_digest(model_folder(cfg.model)) != encoder:
+    """What trains units on a node, after `crossval.begin` was called where the command runs.
+
+    Raises:
+        OoflineError: the node's copy of the encoder is not the command's (`encoder_digest`).
+    """
+    if encoder != encoder_digest(cfg):
         raise OoflineError(
             f"model = {cfg.model!r} is another on this node than where the command runs: remove it "
             "from the node's cache, or give a local folder"

@@ -77,7 +77,7 @@ def test_a_failed_unit_can_be_an_outcome():
         return ("failed", "no") if unit == 1 else ("done", unit)
 
     outcomes = run(SimulatedCluster(2, 1, ends=ends), [0, 1, 2], go_on=True)
-    assert Failure("no") in outcomes
+    assert Failure(1, "no") in outcomes
     assert {0, 2} < set(outcomes)
 
 

@@ -251,7 +251,7 @@ def test_a_server_that_does_not_answer_is_one_line(server, project, monkeypatch)
 
 def test_a_forbidden_storage_is_one_line(tmp_path, project):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(ConfigError, match=r"shared_storage .* cannot write probe.json"):
+    with pytest.raises(ConfigError, match=r"^shared_storage .*file: cannot write .*probe.json"):
         Depot(str(tmp_path / "file"), project[1])
 
 

@@ -40,16 +40,16 @@ _SPEC.loader.exec_module(two_nodes)
 def cluster(tmp_path_factory):
     """Two nodes of one CPU, each with a cache of its own; this process is connected to them.
 
-    ``cluster.more(gpus)`` adds a node, with GPUs that do not exist.
+    ``cluster.more(cpus, gpus)`` adds a node, with GPUs that do not exist.
     """
 
-    def node(gpus=0):
+    def node(cpus=1, gpus=0):
         cache = tmp_path_factory.mktemp("node")
-        return {"num_cpus": 1, "num_gpus": gpus, "env_vars": {"OOFLINE_CACHE": str(cache)}}
+        return {"num_cpus": cpus, "num_gpus": gpus, "env_vars": {"OOFLINE_CACHE": str(cache)}}
 
     source = str(Path(cli.__file__).parents[1])
     with two_nodes.cluster_of(node(), node(), PYTHONPATH=source) as cluster, connected():
-        cluster.more = lambda gpus: cluster.add_node(**node(gpus))
+        cluster.more = lambda *resources: cluster.add_node(**node(*resources))
         yield cluster
 
 
@@ -87,7 +87,7 @@ def test_a_lost_node_and_a_killed_process_change_no_bit(cluster, toy, capsys):
         step = int(text.split(f"fold {fold}: resumed at step ")[1].split(" ")[0])
         assert 0 < step < 24
     assert two_nodes.same_bits(paths, "local", "cluster", [(42, 0), (42, 1)])
-    cluster.more(gpus=0)
+    cluster.more()
 
 
 def test_resources_that_no_node_has_are_refused_at_once(cluster, toy):
@@ -104,7 +104,7 @@ def test_resources_that_no_node_has_are_refused_at_once(cluster, toy):
 @pytest.fixture(scope="module")
 def gpus(cluster):
     """A further node with two GPUs that do not exist."""
-    node = cluster.add_node(num_cpus=2, num_gpus=2)
+    node = cluster.more(2, 2)
     yield node
     cluster.remove_node(node)
 
@@ -133,8 +133,8 @@ def test_a_part_of_a_gpu_and_several(gpus, toy, tmp_path, share, units, devices)
     folder = tmp_path / "units"
     folder.mkdir()
     work = Work(
-        [("a", 1), ("b", 1)][:units], functools.partial(note_device, folder), tmp_path / "logs",
-        lambda unit: f"unit {unit[0]}",
+        [(name, units) for name in "ab"[:units]], functools.partial(note_device, folder),
+        tmp_path / "logs", lambda unit: f"unit {unit[0]}",
     )  # fmt: skip
     with engine_ready(cfg, units):
         outcomes = do_on_cluster(cfg, paths, work, Guard())

@@ -71,8 +71,9 @@ class _Running:
 
 @dataclass(frozen=True)
 class Failure:
-    """Outcome of a unit that failed while the others were to go on."""
+    """Outcome of a unit that failed while the others were to go on: which, and why."""
 
+    unit: Any
     reason: str
 
 
@@ -178,7 +179,7 @@ class Dispatch:
         elif kind == "lost":
             self._lost(ticket, unit, running, content[0])
         elif kind == "failed":
-            self._failed(unit, running, content[0])
+            self._failed(ticket[0], unit, running, content[0])
         else:
             self.table.fail(unit, _last_line(content[0]), running.log or Path())
             where = f"{unit}{_at(running)}"
@@ -194,12 +195,14 @@ class Dispatch:
             self._asked = float("-inf")
             return
         text = f"{reason}, {ATTEMPTS} times in all, the last time{_at(running)}"
-        self._failed(unit, running, text, "was given up: ")
+        self._failed(index, unit, running, text, "was given up: ")
 
-    def _failed(self, unit: str, running: _Running, text: str, how: str = "failed: ") -> None:
+    def _failed(
+        self, index: int, unit: str, running: _Running, text: str, how: str = "failed: "
+    ) -> None:
         self.table.fail(unit, text, running.log or Path())
         if self.go_on:
-            self.outcomes.append(Failure(text))
+            self.outcomes.append(Failure(self.units[index], text))
         else:
             at = _at(running) if how == "failed: " else ""
             self._stop(OoflineError(f"{unit}{at} {how}{text}{_see(running)}"))

@@ -93,19 +93,19 @@ class RayCluster:
         order: what all units have in common.
         needs: of each unit.
         fetch: brings finished units here; None = they are here.
-
-    Raises:
-        ConfigError: a node has other code, or does not see the project.
+        alone: each unit gets a new process, so that its peak memory is its own.
     """
 
-    def __init__(self, ray: Any, order: Order, needs: Needs, fetch: Fetch | None = None) -> None:
+    def __init__(
+        self, ray: Any, order: Order, needs: Needs, fetch: Fetch | None = None, alone: bool = False
+    ) -> None:
         self.ray, self.order, self.needs, self.fetch = ray, order, needs, fetch
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
         self.desk = ray.remote(num_cpus=0, scheduling_strategy=here)(Desk).remote()
         self._order = ray.put(order)
-        self._task = _task(ray, needs)
+        self._task = _task(ray, needs, alone)
         self._tickets: dict[Any, Ticket] = {}
         self._logs: dict[Ticket, Path] = {}
 
@@ -205,7 +205,7 @@ class RayCluster:
         return [f"node {host}: {problem}" for host, problem in answers.items() if problem]
 
 
-def _task(ray: Any, needs: Needs) -> Any:
+def _task(ray: Any, needs: Needs, alone: bool) -> Any:
     """`run_unit` as a Ray task; a lost one is not Ray's to try again."""
 
     def task(*args: Any) -> Any:
@@ -214,9 +214,11 @@ def _task(ray: Any, needs: Needs) -> Any:
 
         return run_unit(*args)
 
+    calls = {"max_calls": 1} if alone else {}
     return ray.remote(
-        num_cpus=needs.cpus, num_gpus=needs.gpus, max_retries=0, scheduling_strategy="SPREAD"
-    )(task)
+        num_cpus=needs.cpus, num_gpus=needs.gpus, max_retries=0, scheduling_strategy="SPREAD",
+        **calls,
+    )(task)  # fmt: skip
 
 
 def _probe(ray: Any) -> Any:

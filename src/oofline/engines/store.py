@@ -68,8 +68,9 @@ class Store:
             self.read_json("probe.json")
             self.remove(["probe.json"])
         except OoflineError as error:
+            text = str(error).removeprefix(f"shared_storage {self.url}: ")
             raise ConfigError(
-                f"{error}: check the address, the bucket and the credentials (for s3:// "
+                f"shared_storage {self.url}: {text}: check the address, the bucket and the credentials (for s3:// "
                 "AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
             ) from None
 
