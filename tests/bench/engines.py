@@ -14,6 +14,7 @@
 import argparse
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import sys
@@ -135,9 +136,9 @@ def main(argv=None):
     for case in options.cases.split(","):
         title, run = CASES[case]
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-        with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as null:
-            with contextlib.redirect_stdout(null):
-                figures = run(options, Path(folder))
+        shown = io.StringIO()
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(shown):
+            figures = run(options, Path(folder))
         rows.append({"case": title, **figures, "load_before": load})
     print_frame(pd.DataFrame(rows), "engines")
     out = Path(options.out) / "engines.json"

@@ -70,8 +70,8 @@ class Store:
         except OoflineError as error:
             text = str(error).removeprefix(f"shared_storage {self.url}: ")
             raise ConfigError(
-                f"shared_storage {self.url}: {text}: check the address, the bucket and the credentials (for s3:// "
-                "AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
+                f"shared_storage {self.url}: {text}: check the address, the bucket and the "
+                "credentials (s3://: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
             ) from None
 
     def put(self, file: Path, key: str) -> None:
