@@ -13,6 +13,7 @@ from oofline.engines.store import Store
 from oofline.errors import ConfigError, DataError, OoflineError, Stopped
 from oofline.models.hub import use_folders
 from oofline.storage import write_json
+from oofline.tracking.tracker import RUNNING
 from oofline.training.guard import Guard
 from oofline.training.keeper import Keeper
 
@@ -189,6 +190,19 @@ def test_trials_leave_their_weights_where_they_were(url, project, tmp_path):
     assert not [key for key in keys if key.endswith(".safetensors")]
     assert [key.rpartition("/")[2] for key in keys[-2:]] == ["inputs.json", "scores.json"]
     assert "output/toy/away/seed42/fold0/oof.parquet" in keys
+
+
+def test_runs_tracked_offline_come_along_once_they_have_ended(url, project, tmp_path):
+    node = Node(url, project, tmp_path / "one")
+    for name in ("offline-run-1", "offline-run-2"):
+        (node.paths.output / "wandb" / name / "files").mkdir(parents=True)
+        (node.paths.output / "wandb" / name / "files" / "run.wandb").touch()
+    (node.paths.output / "wandb" / "offline-run-2" / RUNNING).touch()
+    keys = node.mirror.leave(done=True)
+    assert keys == ["output/toy/wandb/offline-run-1/files/run.wandb"]
+    node.depot.fetch(keys)
+    assert (project[1].root / keys[0]).is_file()
+    assert [p.name for p in (node.paths.output / "wandb").iterdir()] == ["offline-run-2"]
 
 
 def test_an_experiment_there_belongs_to_its_settings_and_inputs(url, project):

@@ -21,6 +21,7 @@ from oofline.errors import OoflineError
 from oofline.models.kept import kept_files
 from oofline.progress import say
 from oofline.storage import Paths, copy_file, remove_temporaries, sha256_of
+from oofline.tracking.tracker import RUNNING
 
 POLL_SECONDS = 0.25
 """How often a new state is looked for."""
@@ -121,6 +122,7 @@ class Mirror:
                     fold.forget_state()  # given up: a trial that was stopped early
             for experiment in dict.fromkeys(folder.parents[1] for folder in folders):
                 keys += self._put_experiment(experiment)
+            keys += self._put_runs()
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
         return keys
@@ -128,6 +130,17 @@ class Mirror:
     def _put_log(self) -> None:
         if self._log is not None and self._log.is_file():
             self.store.put(self._log, f"{self.logs}/{self._log.name}")
+
+    def _put_runs(self) -> list[str]:
+        """Push runs that were tracked offline and have ended, for `oofline sync`."""
+        runs = [p for p in (self.paths.output / "wandb").glob("*run-*") if p.is_dir()]
+        ended = [run for run in runs if not (run / RUNNING).exists()]
+        files = [path for run in ended for path in sorted(run.rglob("*")) if path.is_file()]
+        for path in files:
+            self.store.put(path, self._key(path))
+        for run in ended:
+            shutil.rmtree(run, ignore_errors=True)
+        return [self._key(path) for path in files]
 
     def _put_experiment(self, experiment: Path) -> list[str]:
         """Push what an experiment that was begun here (a trial's) has besides its folds."""
