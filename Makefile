@@ -15,6 +15,7 @@ TRIALS ?= 30
 PARALLEL ?= 1
 ENGINE ?=
 MODEL  ?=
+GPUS   ?=
 TEACHER ?=
 MODE   ?= infer
 MSG    ?=
@@ -22,7 +23,7 @@ RUN_ON = $(if $(ENGINE),--engine "$(ENGINE)")
 EXPERIMENT = --comp "$(COMP)" --exp "$(EXP)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo download folds lr-find train pretrain pseudo oof ensemble predict submission submit ledger kernel kernel-rehearse kernel-push compare ablation tune sync bench readme test lint check clean
+.PHONY: help setup demo download folds lr-find plan train pretrain pseudo oof ensemble predict submission submit ledger kernel kernel-rehearse kernel-push compare ablation tune sync bench readme test lint check clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -42,6 +43,8 @@ train: setup             ## COMP= EXP= FOLD=all SEED=42,43 ARGS="--lr 3e-5" [ENG
 	@$(BIN)/oofline train --fold "$(FOLD)" --seed "$(SEED)" $(RUN_ON) $(EXPERIMENT)
 lr-find: setup           ## COMP= EXP=: loss against learning rate, and a suggestion
 	@$(BIN)/oofline lr-find $(EXPERIMENT)
+plan: setup              ## COMP= EXP= [FOLD= SEED= GPUS=8xA100]: minutes, memory and disk, from a minute of it (ARGS="--trials 30")
+	@$(BIN)/oofline plan --fold "$(FOLD)" --seed "$(SEED)" --gpus "$(GPUS)" $(EXPERIMENT)
 pretrain: setup          ## COMP= [NAME=] [MODEL=]: adapt a language model to the texts (ARGS=--from-scratch: a new one)
 	@$(BIN)/oofline pretrain --comp "$(COMP)" --name "$(NAME)" $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 pseudo: setup            ## COMP= TEACHER= [NAME=]: soft pseudo-labels, fold by fold, for --pseudo NAME

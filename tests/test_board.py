@@ -123,13 +123,13 @@ def test_ten_thousand_units_fit_into_one_table(clock, capsys):
 def test_a_failed_unit_is_listed_at_the_end_with_its_log(clock, capsys):
     with board("units", 3) as table:
         train(table, clock, "seed 1 fold 0", 5)
-        table.fail("seed 1 fold 0", "the loss is nan", Path("workers/cuda-0.log"))
+        table.fail("seed 1 fold 0", "[Errno 28] no space", Path("workers/cuda-0.log"))
         train(table, clock, "seed 1 fold 1", 5)
         table.end("seed 1 fold 1")
         assert "1 failed" in table.counts()
-        assert "failed: the loss is nan" in "\n".join(table.text())
+        assert "failed: [Errno 28] no space" in "\n".join(table.text())
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "failed: seed 1 fold 0: the loss is nan (log: workers/cuda-0.log)"
+    assert lines[-1] == "failed: seed 1 fold 0: [Errno 28] no space (log: workers/cuda-0.log)"
     assert "log" not in "".join(lines[:-1])
 
 

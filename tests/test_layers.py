@@ -14,8 +14,8 @@ LAYERS = {
     "data": 1, "models": 1, "scoring": 1, "tracking": 1,
     "techniques": 2, "baselines": 2, "training": 3, "claim": 3, "takeup": 4, "crossval": 4,
     "engines": 4, "sharing": 5, "inference": 5, "kaggle": 5, "report": 5, "pipeline": 6,
-    "lr_find": 6, "delivery": 6, "pretraining": 6, "pseudo_labels": 6, "demo": 7, "ablation": 7,
-    "verbs": 7, "tuning": 8, "cli": 9, "__main__": 10, "sagemaker": 10,
+    "lr_find": 6, "planning": 6, "delivery": 6, "pretraining": 6, "pseudo_labels": 6,
+    "demo": 7, "ablation": 7, "verbs": 7, "tuning": 8, "cli": 9, "__main__": 10, "sagemaker": 10,
 }  # fmt: skip
 FILES = sorted(SOURCE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}

@@ -54,6 +54,31 @@ def test_the_log_file_holds_every_line_once_its_folder_is_there(tmp_path, capsys
     assert "to the file only" not in capsys.readouterr().out
 
 
+def test_what_is_said_quietly_is_in_the_log_alone(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    progress.log_to(tmp_path / "oofline.log")
+    with progress.quiet():
+        progress.say("the data once more")
+        with progress.bar("seed 1 fold 0", 2) as bar:  # how far it is, is shown
+            bar.advance()
+    progress.say("aloud")
+    progress.log_to(None)
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "seed 1 fold 0", "aloud",
+    ]  # fmt: skip
+    assert "the data once more" in (tmp_path / "oofline.log").read_text()
+
+
+def test_bars_within_something_larger_carry_its_name(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    with progress.within("trial 3"), progress.bar("seed 1 fold 0", 1) as bar:
+        bar.advance()
+    with progress.bar("seed 1 fold 1", 1) as bar:
+        bar.advance()
+    titles = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert titles == ["trial 3, seed 1 fold 0", "seed 1 fold 1"]
+
+
 def test_in_a_terminal_a_live_bar_with_lines_above(monkeypatch):
     screen = io.StringIO()
     monkeypatch.setattr(

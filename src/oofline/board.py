@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from oofline import progress
 from oofline.progress import log_line, on_screen, say, screen
@@ -146,18 +147,19 @@ class Board:
         now, usual = time.monotonic(), self._usual()
         rows = list(self.running.values())
         for cells in self._finished:
-            table.add_row(*cells, style="dim")
+            table.add_row(*map(Text, cells), style="dim")
         for row in rows[:RUNNING_ROWS]:
-            table.add_row(*row.cells(now, usual))
+            table.add_row(*map(Text, row.cells(now, usual)))
         if len(rows) > RUNNING_ROWS:
             table.add_row(f"and {len(rows) - RUNNING_ROWS} more", style="dim")
         for unit, reason, _ in self.failures[-FAILED_ROWS:]:
-            table.add_row(unit, "", "", "", "", f"failed: {reason}", style="red")
+            cells = (unit, "", "", "", "", f"failed: {reason}")
+            table.add_row(*map(Text, cells), style="red")  # as text: brackets are no markup
         return table
 
     def view(self) -> Group:
         """The counts, and the table below them."""
-        return Group(self.counts(), self.table())
+        return Group(Text(self.counts()), self.table())
 
     def text(self) -> list[str]:
         """The same as plain lines."""

@@ -25,6 +25,7 @@ from oofline.verbs import (
     LrFind,
     Metrics,
     Oof,
+    Plan,
     Predict,
     Pseudo,
     Submission,
@@ -39,7 +40,7 @@ _MODULES = {
     "predict": "oofline.inference.run",
     "kernel-push": "oofline.kaggle.push", "submit": "oofline.kaggle.submit",
     "ledger": "oofline.delivery", "download": "oofline.kaggle.download",
-    "tune": "oofline.tuning.run",
+    "tune": "oofline.tuning.run", "plan": "oofline.planning.run",
 }  # fmt: skip
 """Where ``run_<verb>`` is, if not in `oofline.pipeline`."""
 
@@ -106,7 +107,7 @@ def _starting_point(kind: type, argv: Sequence[str], paths: Paths) -> str:
     """
     given = _option(argv, "from")
     if kind not in (Oof, Submission, Compare, Ensemble, Pseudo) and (
-        given or kind not in (LrFind, Tune)
+        given or kind not in (LrFind, Plan, Tune)
     ):
         return given
     first = (_option(argv, "exps") or _option(argv, "teacher")).split(",")[0]

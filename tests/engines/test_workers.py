@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from oofline import progress
+from oofline import board, progress
 from oofline.engines.workers import share
 from oofline.errors import ConfigError, OoflineError, Stopped
 from oofline.progress import bar, say
@@ -71,6 +71,7 @@ def test_a_worker_that_is_free_takes_the_next_unit(run, forked):
 def test_a_table_says_how_far_each_unit_is(run, capsys, monkeypatch):
     monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
     monkeypatch.setattr(progress, "RELAY_SECONDS", 0.0)
+    monkeypatch.setattr(board, "LONGEST_SILENCE", 0.0)
 
     def do(unit, device, guard):
         with bar(f"unit {unit}", 2) as line:

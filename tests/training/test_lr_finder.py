@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from oofline.errors import ConfigError, OoflineError
-from oofline.training import lr_finder
+from oofline.training import lr_finder, probe
 from oofline.training.lr_finder import HIGHEST, LOWEST, RangeTest, range_test, suggest, sweep
 from oofline.training.optim import build_optimizer
 from oofline.training.preparation import prepare
+from oofline.training.step import StepMaker
 
 
 def quadratic(curvature=400.0, noise=0.0):
@@ -165,14 +166,14 @@ def test_a_competition_that_can_be_learnt_has_a_rate(material, kind):
 
 def test_it_trains_on_the_rows_of_its_fold_alone(material, monkeypatch):
     cfg, given = material()
-    seen, make = [], lr_finder.StepMaker.make
+    seen, make = [], StepMaker.make
 
     def watched(self, index, micro_batch, scores=None):
         step = make(self, index, micro_batch, scores)
         seen.extend(np.concatenate(step.parts))
         return step
 
-    monkeypatch.setattr(lr_finder.StepMaker, "make", watched)
+    monkeypatch.setattr(StepMaker, "make", watched)
     range_test(cfg, given, fold=1)
     assert sorted(seen) == sorted(given.folds.train_rows(1))
 
@@ -202,6 +203,6 @@ def test_too_few_steps_and_too_little_memory_are_one_line(material, monkeypatch)
     def full(*args):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(lr_finder, "window_gradients", full)
+    monkeypatch.setattr(probe, "window_gradients", full)
     with pytest.raises(OoflineError, match="lower batch_size"):
         range_test(dataclasses.replace(cfg, batch_size=4), given)

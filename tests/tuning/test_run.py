@@ -1,6 +1,7 @@
 """`oofline tune` as a user types it: trials, results, re-runs, resuming and refusals."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -97,7 +98,21 @@ def test_a_killed_search_goes_on_with_the_same_trial(
 def test_workers_share_one_study_and_one_group(write_competition, oofline, forked):
     paths = write_competition(n=60, epochs=1, metric="accuracy", wandb="offline")
     argv = (*TOY, "--trials", "3", "--parallel", "2", "--confirm", "0", "--name", "both")
-    assert oofline(*argv)[0] == 0
+    code, out, _ = oofline(*argv)
+    assert code == 0
+    assert len(re.findall(r"60 training rows", out)) == 1  # said once, not by every trial
+    for number in range(3):
+        assert len(re.findall(rf"^cpu/\d \| trial {number}: lr = ", out, flags=re.M)) == 1
+    results = re.findall(
+        r"^cpu/\d \| trial \d: (?:accuracy 0\.\d{5}|stopped early)", out, flags=re.M
+    )
+    assert len(results) == 3
+    said = {line.split(" | ")[1].split()[0] for line in out.splitlines() if " | " in line}
+    assert said == {"trial"}
+    assert len(re.findall(r"^trial \d on cpu/\d: done in ", out, flags=re.M)) == 3
+    log = (paths.tuning("both") / "workers" / "cpu-1.log").read_text()
+    assert "training rows" in log
+    assert "epoch 1.00: train loss" in log
     frame = pd.read_csv(paths.tuning("both") / "trials.csv")
     assert frame["exp"].tolist() == ["both-t0000", "both-t0001", "both-t0002"]
     assert frame["lr"].nunique() == 3

@@ -9,18 +9,10 @@ import torch
 
 from oofline.config import CFG
 from oofline.errors import ConfigError, OoflineError
-from oofline.models.losses import build_loss
-from oofline.models.text_model import build_model
 from oofline.progress import bar
-from oofline.techniques import build_techniques
-from oofline.training.alive import copies_of
-from oofline.training.gradients import window_gradients
 from oofline.training.material import Material
-from oofline.training.optim import build_optimizer
 from oofline.training.plan import make_plan
-from oofline.training.precision import choose_precision
-from oofline.training.speed import keep_freed_memory
-from oofline.training.step import StepMaker, TrainData, training_labels
+from oofline.training.probe import Probe
 
 LOWEST, HIGHEST = 1e-7, 1e-2
 """Ends of the range of learning rates."""
@@ -180,37 +172,14 @@ def range_test(cfg: CFG, material: Material, seed: int = 42, fold: int = 0) -> R
 
 
 def _stepper(cfg: CFG, material: Material, seed: int, fold: int) -> Callable[[float], float]:
-    """A fresh model as `train_fold` would make it, and a function that takes its next step."""
-    competition, rows = material.competition, material.folds.train_rows(fold)
-    precision = choose_precision(cfg)
-    keep_freed_memory()
-    unit_seed = int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
-    torch.manual_seed(unit_seed)
-    model = build_model(cfg, competition.task, competition.y[rows])
-    loss_function = build_loss(cfg, competition.task, competition.y[rows]).to(precision.device)
-    techniques = build_techniques(cfg, competition.task)
-    for technique in techniques:
-        technique.prepare(model)
-    model.to(precision.device).train()
-    optimizer, scaler = build_optimizer(cfg, model), precision.scaler()
-    labels = training_labels(model, material.train_tokens, competition.y)
-    data = TrainData(material.train_tokens, labels, rows)
-    steps = StepMaker(
-        cfg, model, loss_function, precision, scaler, data, unit_seed, *copies_of(techniques)
-    )
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    """A function that takes the next step of a fresh model at a given rate."""
+    probe = Probe(cfg, material, seed, fold)
     indices = iter(range(MOST_STEPS))
 
     def take_step(rate: float) -> float:
         """One optimizer step at that rate; returns the loss before it."""
-        set_proportional(optimizer, cfg, rate)
-        step = steps.make(next(indices), cfg.batch_size)
-        loss, _ = window_gradients(step, optimizer, scaler, techniques, parameters, cfg.clip_norm)
-        scaler.step(optimizer)
-        scaler.update()
-        for technique in techniques:
-            technique.after_update(step)
-        return float(loss)
+        set_proportional(probe.optimizer, cfg, rate)
+        return float(probe.take(next(indices)))
 
     return take_step
 

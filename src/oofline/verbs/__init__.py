@@ -13,6 +13,7 @@ from oofline.verbs.work import (
     LrFind,
     Metrics,
     Oof,
+    Plan,
     Predict,
     Pretrain,
     Pseudo,
@@ -26,7 +27,7 @@ from oofline.verbs.work import (
 def verbs() -> dict[str, type]:
     """Verb -> its options."""
     kinds = (
-        Demo, Download, Folds, LrFind, Pretrain, Train, Pseudo, Oof, Ensemble, Predict,
+        Demo, Download, Folds, LrFind, Plan, Pretrain, Train, Pseudo, Oof, Ensemble, Predict,
         Submission, Submit, Ledger, Kernel, KernelRehearse, KernelPush, Compare, Ablation, Tune,
         Sync, Config, Metrics,
     )  # fmt: skip

@@ -181,6 +181,25 @@ class Tune:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """Foretell minutes, memory and disk of a training, here and on GPUs, from a minute of it."""
+
+    cfg: Settings
+    fold: str = "all"
+    """Folds: all, 0, "0,2" or 1-3; finished ones are not counted."""
+    seed: str = "42"
+    """Seeds: 42 or "42,43"."""
+    trials: int = 0
+    """Trials of a tuning, each of all these folds and seeds; 0 = a plain training."""
+    gpus: str = ""
+    """A further machine: "2xT4", "8xA100", or "4" of this machine's kind; "" = none."""
+    minutes: float = 1.0
+    """Time for the measurement."""
+    from_: Annotated[str, tyro.conf.arg(name="from")] = ""
+    """Experiment whose settings are the starting point; "" = --exp, where it exists."""
+
+
+@dataclass(frozen=True)
 class Demo:
     """Fetch the demo competition and take it from train.csv to a submission and its true score."""
 
