@@ -25,7 +25,10 @@ WAIT = 1200
 @contextlib.contextmanager
 def cluster_of(*nodes, **environ):
     """Head without CPUs and a node for each dict of arguments; RAY_ADDRESS names it meanwhile."""
-    for name, value in (("RAY_USAGE_STATS_ENABLED", "0"), ("RAY_AUTH_MODE", "disabled")):
+    for name, value in (
+        ("RAY_USAGE_STATS_ENABLED", "0"), ("RAY_AUTH_MODE", "disabled"),
+        ("RAY_DEDUP_LOGS_SKIP_REGEX", "^"),
+    ):  # fmt: skip
         os.environ.setdefault(name, value)
     import ray
     from ray.cluster_utils import Cluster

@@ -15,9 +15,10 @@ from oofline.engines.ray_task import Order
 from oofline.errors import ConfigError, OoflineError
 
 _QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}  # fmt: skip
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # of a lost node it would print pages; we say it in a line
+}
 _QUIET_LOCAL = {"RAY_AUTH_MODE": "disabled"}
 WAIT_SECONDS = 2.0
 """How often nodes are looked for while none is large enough."""
