@@ -25,7 +25,8 @@ from oofline.engines.depot import Depot
 from oofline.engines.devices import device_list
 from oofline.engines.dispatch import Dispatch
 from oofline.engines.needs import needs_of
-from oofline.engines.ray_cluster import RayCluster, connected, nodes_of, wait_for_nodes
+from oofline.engines.ray_cluster import RayCluster
+from oofline.engines.ray_start import connected, nodes_of, wait_for_nodes
 from oofline.engines.ray_task import Order, Start
 from oofline.engines.threads import limit_threads
 from oofline.engines.workers import share

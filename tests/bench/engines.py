@@ -54,7 +54,7 @@ def local(options, root):
 
 def ray(options, root):
     from oofline.config import CFG
-    from oofline.engines.ray_cluster import connected
+    from oofline.engines.ray_start import connected
     from oofline.sharing import Work, do_on_cluster
     from oofline.storage import Paths
     from oofline.training.guard import Guard

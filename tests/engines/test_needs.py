@@ -1,11 +1,12 @@
 """What a fold asks of a node, and clusters that can never give it."""
 
 import pytest
+import threadpoolctl
 import torch
 
 from oofline.config import CFG
 from oofline.engines.needs import Needs, Node, needs_of, refuse_too_large
-from oofline.engines.threads import threads_per_fold
+from oofline.engines.threads import limit_threads, threads_per_fold
 from oofline.errors import ConfigError
 
 CPUS, GPUS = Node(8, 0), Node(8, 2)
@@ -31,6 +32,18 @@ def test_a_fold_has_the_threads_that_this_machine_would_give_it(monkeypatch):
     assert threads_per_fold(CFG(device="cpu,cpu,cpu")) == 2
     assert threads_per_fold(CFG(device="cpu,cpu", cpus_per_fold=5)) == 5
     assert needs_of(CFG(engine="ray", device="cpu,cpu"), [CPUS]).cpus == 3
+
+
+def test_threads_are_limited_for_torch_and_for_what_numpy_calls():
+    former = torch.get_num_threads()
+    try:
+        limit_threads(3)
+        assert torch.get_num_threads() == 3
+        limit_threads(1)
+        assert torch.get_num_threads() == 1
+        assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info()} == {1}
+    finally:
+        torch.set_num_threads(former)
 
 
 @pytest.mark.parametrize(("needs", "nodes", "slots"), [

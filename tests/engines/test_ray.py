@@ -17,7 +17,7 @@ import pytest
 
 from oofline import cli
 from oofline.crossval import train_units
-from oofline.engines.ray_cluster import connected
+from oofline.engines.ray_start import connected
 from oofline.errors import ConfigError, OoflineError, Stopped
 from oofline.sharing import Work, do_on_cluster, engine_ready, train_on_devices
 from oofline.storage import read_json

@@ -1,5 +1,6 @@
 """``oofline ablation``: train every arm on the same units, in turns, and compare."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,8 @@ class Ablation:
         try:
             started, baseline = check_settings(arm.cfg, self.paths), arm.cfg.kind != "transformer"
             if not baseline:
-                choose_precision(arm.cfg)
+                away = arm.cfg.engine == "ray"  # the nodes' devices are theirs to check
+                choose_precision(dataclasses.replace(arm.cfg, device="cpu") if away else arm.cfg)
                 load_tokenizer(arm.cfg.model)
             competition = read_competition(arm.cfg, self.paths)
             get_metric(competition.task.metric, competition.task.kind)
