@@ -34,6 +34,8 @@ _SPEC = importlib.util.spec_from_file_location(
 )
 two_nodes = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(two_nodes)
+WAIT = two_nodes.WAIT
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # nodes do not have the tests
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +117,7 @@ def note_device(folder, paths, device, guard):
     def do(unit):
         name, together = unit
         (folder / f"{name}-{device}").touch()
-        deadline = time.monotonic() + two_nodes.WAIT
+        deadline = time.monotonic() + WAIT
         while len(list(folder.iterdir())) < together and time.monotonic() < deadline:
             time.sleep(0.02)
         return device, len(list(folder.iterdir())) >= together
@@ -201,7 +203,7 @@ def test_the_same_command_goes_on_after_its_driver_was_killed(cluster, toy, tmp_
     process = two_nodes.wait_for(lambda: two_nodes.process_of(log), "its process")
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    process.wait(two_nodes.WAIT)  # Ray ends what a dead driver had begun
+    process.wait(WAIT)  # Ray ends what a dead driver had begun
     assert not (paths.fold("cluster", 42, 0) / "scores.json").exists()
     capsys.readouterr()
     assert train_on_devices(cfg, paths, [0], [42]) == 1

@@ -9,6 +9,7 @@ what a user sees, and compares the models bit for bit.
 
 import argparse
 import contextlib
+import json
 import os
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 
 import psutil
+from safetensors import safe_open
 
 WAIT = 1200
 """Seconds after which something that does not happen counts as failed."""
@@ -60,9 +62,18 @@ def wait_for(condition, what):
 
 
 def started(paths, exp, fold):
-    """Log of a fold that has a saved state, else None."""
+    """Log of a fold that has saved its state after some steps, else None."""
     logs = list((paths.experiment(exp) / "workers").glob(f"*-seed-42-fold-{fold}.log"))
-    return logs[0] if logs and (paths.fold(exp, 42, fold) / "state.safetensors").exists() else None
+    return logs[0] if logs and saved_step(paths.fold(exp, 42, fold)) >= 2 else None
+
+
+def saved_step(folder):
+    """Step of a fold's saved state; 0 where there is none."""
+    state = folder / "state.safetensors"
+    if not state.exists():
+        return 0
+    with safe_open(state, "pt") as handle:
+        return json.loads(handle.metadata()["progress"])["step"]
 
 
 def node_of(cluster, log):
@@ -138,7 +149,7 @@ def main(argv=None):
             cli.run([*words, "cluster", "--engine", "ray"], root)
         for log in sorted((paths.experiment("cluster") / "workers").glob("*.log")):
             lines = [line for line in log.read_text().splitlines() if "resumed" in line]
-            print("\n".join([f"--- {log.name}", *lines]))
+            print("\n".join([f"--- {log.name}: {'' if lines else 'not resumed'}", *lines]))
         same = same_bits(paths, "local", "cluster", [(42, 0), (42, 1)])
         print(f"models and predictions are {'equal' if same else 'NOT equal'} bit for bit")
         return 0 if same else 1
