@@ -13,11 +13,13 @@ ARMS   ?=
 SPACE  ?=
 TRIALS ?= 30
 PARALLEL ?= 1
+ENGINE ?=
 MODEL  ?=
 GPUS   ?=
 TEACHER ?=
 MODE   ?= infer
 MSG    ?=
+RUN_ON = $(if $(ENGINE),--engine "$(ENGINE)")
 EXPERIMENT = --comp "$(COMP)" --exp "$(EXP)" $(ARGS)
 
 .DEFAULT_GOAL := help
@@ -37,8 +39,8 @@ demo: setup              ## everything below on demo data, on a CPU, in minutes
 	@$(BIN)/oofline demo $(ARGS)
 folds: setup             ## COMP=: folds.csv and the leak audit
 	@$(BIN)/oofline folds $(EXPERIMENT)
-train: setup             ## COMP= EXP= FOLD=all SEED=42,43 ARGS="--lr 3e-5"
-	@$(BIN)/oofline train --fold "$(FOLD)" --seed "$(SEED)" $(EXPERIMENT)
+train: setup             ## COMP= EXP= FOLD=all SEED=42,43 ARGS="--lr 3e-5" [ENGINE=ray]
+	@$(BIN)/oofline train --fold "$(FOLD)" --seed "$(SEED)" $(RUN_ON) $(EXPERIMENT)
 lr-find: setup           ## COMP= EXP=: loss against learning rate, and a suggestion
 	@$(BIN)/oofline lr-find $(EXPERIMENT)
 plan: setup              ## COMP= EXP= [FOLD= SEED= GPUS=8xA100]: minutes, memory and disk, from a minute of it (ARGS="--trials 30")
@@ -66,9 +68,9 @@ download: setup          ## COMP=<name on Kaggle>: the competition's files into 
 compare: setup           ## COMP= [BASE=]: every experiment in one table, with paired intervals; the ledger
 	@$(BIN)/oofline compare --comp "$(COMP)" --base "$(BASE)" $(ARGS)
 ablation: setup          ## COMP= ARMS=base,awp,fgm FOLD= SEED= [NAME=]: what each setting is worth
-	@$(BIN)/oofline ablation --comp "$(COMP)" --arms "$(ARMS)" --seed "$(SEED)" --fold "$(FOLD)" --name "$(NAME)" $(ARGS)
+	@$(BIN)/oofline ablation --comp "$(COMP)" --arms "$(ARMS)" --seed "$(SEED)" --fold "$(FOLD)" --name "$(NAME)" $(RUN_ON) $(ARGS)
 tune: setup              ## COMP= EXP= TRIALS=30 PARALLEL=3 SPACE="lr=log(5e-6,5e-4)" [NAME=]: the best values, and what they are worth
-	@$(BIN)/oofline tune --trials "$(TRIALS)" --parallel "$(PARALLEL)" --space "$(SPACE)" --name "$(NAME)" --seed "$(SEED)" --fold "$(FOLD)" $(EXPERIMENT)
+	@$(BIN)/oofline tune --trials "$(TRIALS)" --parallel "$(PARALLEL)" --space "$(SPACE)" --name "$(NAME)" --seed "$(SEED)" --fold "$(FOLD)" $(RUN_ON) $(EXPERIMENT)
 kernel: setup            ## COMP= EXP= [MODE=train]: wheels, weights and notebook for Kaggle, with a manifest
 	@$(BIN)/oofline kernel --mode "$(MODE)" $(EXPERIMENT)
 kernel-rehearse: setup   ## COMP= EXP=: that very notebook, offline, as Kaggle would run it

@@ -144,6 +144,11 @@ def write_competition_at(tiny_model):
     follows from the words, so a model that trains can learn it; cfg.toml holds a tiny
     encoder and settings that take a second.
     """
+    return competition_writer(tiny_model)
+
+
+def competition_writer(tiny_model):
+    """What `write_competition_at` gives, for models from ``tiny_model(family)``."""
     from oofline.storage import Paths
 
     def write(root, kind="binary", n=90, n_test=21, **settings):

@@ -27,6 +27,8 @@ LONGEST_SILENCE = 300.0
 """Seconds between two tables of a plain log, at most: a twentieth of the time that has passed."""
 RUNNING_ROWS, FINISHED_ROWS, FAILED_ROWS = 24, 3, 5
 """Most units of each kind that the table holds."""
+EXACT_ROUNDS = 8
+"""How many units of each running one are planned one by one; before that they go on in step."""
 WIDTH = 120
 """Characters of a line of a plain table, at most."""
 
@@ -131,9 +133,10 @@ class Board:
             began = [row.began for row, rest in zip(self.running.values(), rests, strict=True)
                      if rest is not None]  # fmt: skip
             usual = sum(now - b + rest for b, rest in zip(began, known, strict=True)) / len(known)
-        ends = [usual if rest is None else rest for rest in rests]
+        rounds = max(0, waiting // len(rests) - EXACT_ROUNDS)  # of thousands, most at once
+        ends = [(usual if rest is None else rest) + rounds * usual for rest in rests]
         heapq.heapify(ends)
-        for _ in range(waiting):
+        for _ in range(waiting - rounds * len(rests)):
             heapq.heapreplace(ends, ends[0] + usual)
         return max(ends)
 

@@ -5,12 +5,13 @@ from typing import Literal
 
 from oofline.baseline_settings import BaselineSettings
 from oofline.conflicts import check_conflicts
+from oofline.engine_settings import EngineSettings
 from oofline.limits import check_ranges
 from oofline.stage_settings import StageSettings
 
 
 @dataclass(frozen=True)
-class CFG(BaselineSettings, StageSettings):
+class CFG(BaselineSettings, StageSettings, EngineSettings):
     """Settings of one experiment: defaults < cfg.toml < --from EXP < command line."""
 
     # ---- what is trained
@@ -215,8 +216,6 @@ class CFG(BaselineSettings, StageSettings):
     # ---- how it runs (may change between two starts of the same experiment)
     device: str = "auto"
     """"auto" (every GPU, else mps, cpu), "cpu", a list, or "cuda:0+cuda:1": one fold on both."""
-    gpus_per_fold: float = 1.0
-    """GPUs that train a fold: 2 = two together, 0.5 = two folds share one; 1 = one fold on each."""
     eval_batch_size: int = 64
     """Rows, or windows of them, per forward pass without gradient."""
     time_limit_hours: float = 0.0
@@ -235,8 +234,9 @@ class CFG(BaselineSettings, StageSettings):
 
 # fmt: off
 RUNTIME_FIELDS = frozenset({
-    "kaggle_slug", "device", "gpus_per_fold", "eval_batch_size", "time_limit_hours",
-    "save_minutes", "wandb", "bootstrap_samples",
+    "kaggle_slug", "device", "eval_batch_size", "time_limit_hours", "save_minutes", "wandb",
+    "bootstrap_samples", "engine", "cpus_per_fold", "gpus_per_fold", "shared_storage",
+    "ray_wait_minutes",
 })
 # fmt: on
 """Fields that say how a run goes, not what it learns: they may differ on resuming.

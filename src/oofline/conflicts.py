@@ -123,6 +123,7 @@ def _all_conflicts(cfg: Any) -> Iterator[tuple[bool, str]]:
     yield from _technique_conflicts(cfg)
     yield from _lora_conflicts(cfg)
     yield from _baseline_conflicts(cfg)
+    yield from _engine_conflicts(cfg)
 
 
 def _gpu_conflicts(cfg: Any) -> Iterator[tuple[bool, str]]:
@@ -238,4 +239,12 @@ def _baseline_conflicts(cfg: Any) -> Iterator[tuple[bool, str]]:
     yield (
         not cfg.svd_beside and cfg.svd_dims == 0,
         "svd_beside = false takes the n-grams away: set svd_dims (100 to 300)",
+    )
+
+
+def _engine_conflicts(cfg: Any) -> Iterator[tuple[bool, str]]:
+    """The same, of the engines."""
+    yield (
+        cfg.engine == "ray" and cfg.device.startswith("mps"),
+        'engine = "ray" knows CPUs and CUDA GPUs: leave out device = "mps"',
     )

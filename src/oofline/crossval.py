@@ -160,7 +160,8 @@ def _train_unit(
             guard.exit_code,
         )
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        lock = FileLock(folder / ".lock", timeout=guard.lock_seconds)
+        with lock, guard.keeping(folder):
             if is_done(folder):
                 return False
             if isinstance(material, BaselineMaterial):

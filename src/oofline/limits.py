@@ -35,7 +35,8 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "lgbm_rounds": (1, None), "lgbm_patience": (0, None), "lgbm_lr": (1e-4, 1),
     "lgbm_leaves": (2, None), "lgbm_min_rows": (1, None), "lgbm_features": (1e-4, 1),
     "lgbm_rows": (0.01, 1), "lgbm_l2": (0, None), "linear_penalty": (1e-9, None),
-    "inner_share": (0.05, 0.5), "gpus_per_fold": (0.01, None),
+    "inner_share": (0.05, 0.5), "cpus_per_fold": (0, None), "gpus_per_fold": (0.01, None),
+    "ray_wait_minutes": (0, None),
 }  # fmt: skip
 """Field -> (lowest, highest) allowed value; None = unbounded."""
 

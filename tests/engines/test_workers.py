@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
 from oofline import board, progress
 from oofline.engines.workers import share
@@ -137,6 +138,13 @@ def test_a_failure_names_unit_device_and_log_and_stops_the_others(
     out = capsys.readouterr().out
     assert "unit 0 is saved" in out
     assert out.splitlines()[-1] == f"failed: unit 1: the loss is nan (log: {log})"
+
+
+def test_workers_compute_with_the_threads_they_are_given(forked, tmp_path):
+    def start(device, guard):
+        return lambda unit: torch.get_num_threads()
+
+    assert share([1, 2], ["cpu", "cpu"], start, tmp_path, Guard(), str, threads=3) == [3, 3]
 
 
 def test_a_killed_worker_is_named(run, forked, capsys):

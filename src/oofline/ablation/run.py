@@ -1,11 +1,13 @@
 """``oofline ablation``: train every arm on the same units, in turns, and compare."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from oofline.ablation.arms import Arm, choose_arms
 from oofline.ablation.contrast import Rows
 from oofline.ablation.entries import Entry, Failures, gather
+from oofline.ablation.spread import train_spread
 from oofline.ablation.table import conclusions, frame_of, markdown, shown
 from oofline.ablation.units import Unit, train_apart
 from oofline.baselines.fitting import refuse_targets
@@ -96,7 +98,8 @@ class Ablation:
         try:
             started, baseline = check_settings(arm.cfg, self.paths), arm.cfg.kind != "transformer"
             if not baseline:
-                choose_precision(arm.cfg)
+                away = arm.cfg.engine == "ray"  # the nodes' devices are theirs to check
+                choose_precision(dataclasses.replace(arm.cfg, device="cpu") if away else arm.cfg)
                 load_tokenizer(arm.cfg.model)
             competition = read_competition(arm.cfg, self.paths)
             get_metric(competition.task.metric, competition.task.kind)
@@ -116,10 +119,21 @@ class Ablation:
             Stopped: time limit or interrupt.
         """
         guard, last = Guard(self.cfg.time_limit_hours), self.units[-1]
+        if self.cfg.engine == "ray":
+            self._train_on_cluster(guard)
+            return
         with guard.signals():
             for unit in self.units:
                 if self._round(unit, guard) and unit != last:
                     self.write()
+
+    def _train_on_cluster(self, guard: Guard) -> None:
+        """All units of all arms side by side, arms taking turns."""
+        todo = [(a, u) for u in self.units for a in self.arms if not self._is_done(a, u)]
+        names = {arm.cfg.exp: arm.name for arm in self.arms}
+        for failure in train_spread([(arm.cfg, unit) for arm, unit in todo], self.paths, guard):
+            cfg, unit = failure.unit
+            self.failures[names[cfg.exp], unit] = failure.reason
 
     def _round(self, unit: Unit, guard: Guard) -> int:
         """One unit for every arm; returns how many were trained now."""

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from oofline.engines.threads import limit_threads
 from oofline.errors import OoflineError, Stopped
 from oofline.progress import log_to, relay_to
 from oofline.training.guard import Guard
@@ -39,12 +40,14 @@ class Post:
         log: file that its output is appended to, tracebacks included.
         seconds: time it has, counted from its start; infinite without a limit.
         share: the share of this machine's threads that it may use, 0..1 (on a CPU).
+        threads: this many threads instead; 0 = the share.
     """
 
     device: str
     log: Path
     seconds: float
     share: float
+    threads: int = 0
 
 
 def work(pipe: Connection, start: Start, post: Post) -> None:
@@ -75,7 +78,7 @@ def _take_device(post: Post) -> None:
     if post.device.startswith("cuda") and "+" not in post.device:  # else it only waits for others
         torch.cuda.set_device(post.device)  # else memory would be taken on the first GPU as well
     elif post.device.startswith("cpu"):
-        torch.set_num_threads(max(1, int(torch.get_num_threads() * post.share)))
+        limit_threads(post.threads or max(1, int(torch.get_num_threads() * post.share)))
 
 
 def _listen(pipe: Connection, units: queue.SimpleQueue[Any], guard: Guard) -> None:

@@ -29,6 +29,7 @@ def share(
     logs: Path,
     guard: Guard,
     name: Callable[[Any], str],
+    threads: int = 0,
 ) -> list[Any]:
     """Do every unit in a process for each device, side by side, each taking the next that is left.
 
@@ -39,6 +40,7 @@ def share(
         logs: folder for a log of each worker, named by its device.
         guard: of this process, within its `Guard.signals`; its time limit is the workers' too.
         name: how a unit is called in messages; each differently.
+        threads: of each worker on a CPU; 0 = they divide this machine's.
 
     Returns:
         What each unit gave, in the order in which they ended. Text is shown as the unit's result.
@@ -55,7 +57,7 @@ def share(
         try:
             for device, label in zip(devices, labels(devices), strict=True):
                 log = logs / f"{label.replace(':', '-').replace('/', '-')}.log"
-                post = Post(device, log, guard.seconds_left(), 1.0 / len(devices))
+                post = Post(device, log, guard.seconds_left(), 1.0 / len(devices), threads)
                 crew.workers.append(_Worker(label, start, post))
             crew.run()
         finally:

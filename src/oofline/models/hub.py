@@ -1,6 +1,8 @@
 """From the name of a model to a local folder with its files."""
 
 import contextlib
+import json
+import os
 from pathlib import Path
 
 import huggingface_hub
@@ -14,6 +16,9 @@ HUB_TIMEOUT_SECONDS = 5.0
 
 _FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _CONVERTER = "SFconvertbot"
+
+_MOVED = "OOFLINE_MODEL_FOLDERS"
+"""Environment variable: JSON of model names -> folders (see `use_folders`)."""
 
 
 def model_folder(name: str) -> Path:
@@ -30,7 +35,7 @@ def model_folder(name: str) -> Path:
         ConfigError: no such folder, no config.json in it, no such model on the hub, or the hub
             cannot be reached and the model is not in the cache.
     """
-    folder = Path(name).expanduser()
+    folder = Path(json.loads(os.environ.get(_MOVED, "{}")).get(name, name)).expanduser()
     if not name or not folder.is_dir():
         if _looks_like_path(name):
             raise ConfigError(
@@ -44,6 +49,14 @@ def model_folder(name: str) -> Path:
             "save_pretrained wrote"
         )
     return folder
+
+
+def use_folders(folders: dict[str, Path]) -> None:
+    """Find these models in these folders, in this process and those that it starts.
+
+    For names that were given on another machine: a folder there is no folder here.
+    """
+    os.environ[_MOVED] = json.dumps({name: str(folder) for name, folder in folders.items()})
 
 
 def has_safetensors(folder: Path) -> bool:

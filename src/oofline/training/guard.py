@@ -5,7 +5,9 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 import psutil
 
@@ -15,6 +17,13 @@ from oofline.errors import Stopped
 def process_age() -> float:
     """Seconds since this process started."""
     return time.time() - psutil.Process().create_time()
+
+
+class Keeping(Protocol):
+    """Keeps the files of folds somewhere else too."""
+
+    def keep(self, folder: Path) -> contextlib.AbstractContextManager[None]:
+        """Bring the fold's files here, and for the time of the block its states there."""
 
 
 class Guard:
@@ -27,6 +36,8 @@ class Guard:
         interrupted: whether a stop was asked for.
         watch: takes what `seen` is told; it may raise `Stopped` to end the fold there. None =
             nobody looks.
+        keeper: keeps the files of folds somewhere else too; None = they stay where they are.
+        lock_seconds: how long a fold that another process trains is waited for.
     """
 
     def __init__(self, time_limit_hours: float = 0.0) -> None:
@@ -34,6 +45,8 @@ class Guard:
         self._started = time.monotonic() - process_age()
         self.interrupted = False
         self.watch: Callable[[dict[str, float]], None] | None = None
+        self.keeper: Keeping | None = None
+        self.lock_seconds = 0.0
 
     def seconds_left(self) -> float:
         """Seconds until the limit, infinite without one."""
@@ -47,6 +60,10 @@ class Guard:
         """Show an evaluation, a row of history.csv, to whoever watches this work (`watch`)."""
         if self.watch is not None:
             self.watch(row)
+
+    def keeping(self, folder: Path) -> contextlib.AbstractContextManager[None]:
+        """The time in which a fold is trained in this folder (see `Keeping`)."""
+        return self.keeper.keep(folder) if self.keeper else contextlib.nullcontext()
 
     def check(self) -> None:
         """Leave work that has no state to save (Stopped), after an interrupt."""

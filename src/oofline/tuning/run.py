@@ -15,6 +15,7 @@ from oofline.engines.workers import share
 from oofline.errors import ConfigError, OoflineError, Stopped
 from oofline.progress import bar, say
 from oofline.scoring.metrics import get_metric
+from oofline.sharing import Work, do_on_cluster, engine_ready
 from oofline.storage import Paths, read_json, write_json
 from oofline.tracking import Tracker
 from oofline.training.guard import Guard
@@ -41,16 +42,17 @@ def run_tune(options: Any, paths: Paths) -> None:
     search = plan_search(options, paths)
     if options.apply:
         check_apply(options.apply, paths)
-    tuning = Tuning(search, paths, options.parallel)
-    try:
-        tuning.run_trials()
-    except Stopped:
+    with engine_ready(search.cfg, options.parallel):
+        tuning = Tuning(search, paths, options.parallel)
+        try:
+            tuning.run_trials()
+        except Stopped:
+            tuning.write()
+            raise
         tuning.write()
-        raise
-    tuning.write()
-    if options.confirm:
-        tuning.confirm(options.confirm)
-        tuning.write()
+        if options.confirm:
+            tuning.confirm(options.confirm)
+            tuning.write()
     tuning.finish()
     if options.apply:
         tuning.apply(options.apply)
@@ -142,6 +144,9 @@ class Tuning:
         self._do(list(range(first, first + left)), "trials")
 
     def _do(self, jobs: list[Job], title: str) -> None:
+        if self.search.cfg.engine == "ray":
+            self._do_on_cluster(jobs)
+            return
         named = device_list(self.search.cfg, self.n_parallel)
         named = [str(choose_device(name)) if name == "auto" else name for name in named]
         n_workers = min(self.n_parallel, len(jobs))
@@ -153,6 +158,14 @@ class Tuning:
                 share(jobs, devices, start, self.folder / "workers", self.guard, _name)
             else:
                 self._do_here(jobs, title, devices[0])
+
+    def _do_on_cluster(self, jobs: list[Job]) -> None:
+        keep = self.search.keep_models or not isinstance(jobs[0], int)
+        work = Work(
+            list(jobs), functools.partial(worker, self.search), self.folder / "workers",
+            _name, most=self.n_parallel, weights=keep,
+        )  # fmt: skip
+        do_on_cluster(self.search.cfg, self.paths, work, self.guard)
 
     def _do_here(self, jobs: list[Job], title: str, device: str) -> None:
         try:

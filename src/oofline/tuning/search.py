@@ -72,12 +72,22 @@ def plan_search(options: Any, paths: Paths) -> Search:
     dataclasses.replace(cfg, exp=f"{name}-t0000")  # refuses what is no name of a folder
     folds = parse_folds(options.fold, cfg.n_folds)
     units = tuple((seed, fold) for seed in parse_seeds(options.seed) for fold in folds)
+    _check_storage(cfg, options.storage)
     if warning := too_few(space, options.trials):
         say(f"warning: {warning}")
     return Search(
         name, cfg, space, units, options.trials, options.sampler, options.prune, options.prune_p,
         options.sampler_seed, storage_url(paths, name, options.storage), options.keep_models,
     )  # fmt: skip
+
+
+def _check_storage(cfg: CFG, url: str) -> None:
+    """Refuse a file as the database of nodes that share no disk (ConfigError)."""
+    if cfg.engine == "ray" and cfg.shared_storage and (not url or url.startswith("sqlite")):
+        raise ConfigError(
+            "with shared_storage the nodes need not share a disk, so a SQLite file is no database "
+            "for them: give one that all of them reach, as in --storage postgresql://host/name"
+        )
 
 
 def check_apply(exp: str, paths: Paths) -> None:

@@ -1,0 +1,73 @@
+"""Units of several arms on a cluster, side by side."""
+
+import functools
+from collections.abc import Callable
+
+from oofline.config import CFG
+from oofline.crossval import Unit, begin
+from oofline.engines.depot import Depot
+from oofline.engines.dispatch import Failure
+from oofline.progress import quiet
+from oofline.sharing import Work, do_on_cluster, encoder_digest, engine_ready, node_trainer
+from oofline.storage import Paths
+from oofline.training.guard import Guard
+
+Job = tuple[CFG, Unit]
+"""Settings of an arm, and (seed, fold)."""
+
+
+def train_spread(jobs: list[Job], paths: Paths, guard: Guard) -> list[Failure]:
+    """Train units of arms on a cluster, in this order; one that fails does not stop the others.
+
+    Args:
+        jobs: what is not finished; arms of one kind of model at a time.
+        paths: of the competition.
+        guard: of this process.
+
+    Returns:
+        Those that failed; their ``unit`` is a `Job`.
+
+    Raises:
+        Stopped: time limit or interrupt, with resumable states.
+        ConfigError, DataError: an arm's settings or inputs are wrong.
+        RuntimeError: a bug, with its traceback.
+    """
+    failures: list[Failure] = []
+    for kind in dict.fromkeys(cfg.kind for cfg, _ in jobs):
+        some = [job for job in jobs if job[0].kind == kind]
+        arms = tuple({cfg.exp: cfg for cfg, _ in some}.values())
+        with engine_ready(arms[0], len(some)):
+            for cfg in arms:
+                _begin(cfg, paths)
+            digests = {cfg.exp: encoder_digest(cfg) for cfg in arms}
+            work = Work(
+                some, functools.partial(_trainer, digests), paths.output / "ablations" / "workers",
+                _name, go_on=True, further=arms[1:], alone=True,
+            )  # fmt: skip
+            outcomes = do_on_cluster(arms[0], paths, work, guard)
+        failures += [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+    return failures
+
+
+def _begin(cfg: CFG, paths: Paths) -> None:
+    with quiet():
+        begin(cfg, paths)
+    if cfg.shared_storage:
+        Depot(cfg.shared_storage, paths).claim(cfg)
+
+
+def _name(job: Job) -> str:
+    return "{} seed {} fold {}".format(job[0].exp, *job[1])
+
+
+def _trainer(
+    digests: dict[str, str], paths: Paths, device: str, guard: Guard
+) -> Callable[[Job], bool]:
+    """What trains a unit of any arm on a node."""
+
+    def do(job: Job) -> bool:
+        """Train one unit of an arm."""
+        cfg, unit = job
+        return node_trainer(cfg, digests[cfg.exp], paths, device, guard)(unit)
+
+    return do

@@ -1,0 +1,279 @@
+"""Nodes that share nothing but a store: states and folds go there, whole or not at all."""
+
+import dataclasses
+import shutil
+
+import pytest
+
+from oofline.crossval import begin, is_done, train_units, unit_trainer
+from oofline.engines import mirror as mirror_module
+from oofline.engines.depot import Depot
+from oofline.engines.mirror import Mirror
+from oofline.engines.store import Store
+from oofline.errors import ConfigError, DataError, OoflineError, Stopped
+from oofline.models.hub import use_folders
+from oofline.storage import write_json
+from oofline.tracking.tracker import RUNNING
+from oofline.training.guard import Guard
+from oofline.training.keeper import Keeper
+
+moto_server = pytest.importorskip("moto.server", reason="moto is not installed")
+pytest.importorskip("s3fs", reason="s3fs is not installed")
+
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Address of an object store on this machine, with a bucket "folds"."""
+    running = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    with pytest.MonkeyPatch.context() as patch:
+        _, port = running.get_host_and_port()
+        for name, value in (KEYS | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}).items():
+            patch.setenv(name, value)
+        Store("s3://folds")._fs.mkdir("folds")
+        yield f"http://127.0.0.1:{port}"
+    running.stop()
+
+
+@pytest.fixture(params=["s3", "folder"])
+def url(request, server, tmp_path):
+    """A storage of its own for each test: in the bucket, or a folder."""
+    if request.param == "folder":
+        return str(tmp_path / "store")
+    return f"s3://folds/{request.node.name.replace('[', '-').rstrip(']')}"
+
+
+@pytest.fixture(autouse=True)
+def no_models_elsewhere(monkeypatch):
+    monkeypatch.setenv("OOFLINE_MODEL_FOLDERS", "{}")
+
+
+@pytest.fixture
+def project(write_competition, load_settings):
+    """(cfg, paths) of an experiment that has begun, and every state of it is saved."""
+    paths = write_competition("binary", 40)
+    cfg = load_settings(paths, exp="away", epochs=2, save_minutes=0.0)
+    begin(cfg, paths)
+    return cfg, paths
+
+
+class Node:
+    """A node's process: its own cache, its own view of the storage."""
+
+    def __init__(self, url, project, cache, weights=True):
+        self.cfg, paths = project
+        self.depot = Depot(url, paths)
+        files, models = self.depot.push_inputs(self.cfg)
+        logs = f"output/toy/{self.cfg.exp}/workers"
+        self.mirror = Mirror(Store(url), "toy", cache, files, weights, logs)
+        self.paths = self.mirror.prepare()
+        use_folders({name: self.paths.root / at for name, at in models.items()})
+        self.guard = Guard()
+        self.guard.keeper = self.mirror
+        self.log = cache / "unit.log"
+        self.log.write_text("what it said\n")
+        self.mirror.write_to(self.log)
+
+    def train(self, unit):
+        return unit_trainer(self.cfg, self.paths, "cpu", self.guard)(unit)
+
+
+def files_below(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """stop_after(guard, n): the guard's work is stopped once ``n`` states are written."""
+
+    def arrange(guard, n):
+        save, count = Keeper.save, []
+
+        def counting(self):
+            save(self)
+            count.append(1)
+            guard.interrupted = guard.interrupted or len(count) >= n
+
+        monkeypatch.setattr(Keeper, "save", counting)
+        return lambda: monkeypatch.setattr(Keeper, "save", save)
+
+    return arrange
+
+
+def test_a_fold_goes_on_elsewhere_from_its_pushed_state(url, project, tmp_path, stop_after, capsys):
+    cfg, paths = project
+    train_units(dataclasses.replace(cfg, exp="here"), paths, [1], [42])
+    first = Node(url, project, tmp_path / "one")
+    again = stop_after(first.guard, 3)
+    with pytest.raises(Stopped):
+        first.train((42, 1))
+    first.mirror.leave(done=False)
+    again()
+    assert not list(first.paths.output.rglob("state.safetensors"))  # the node keeps no folds
+    assert first.depot.fetch_finished(cfg, [(42, 1)]) == [(42, 1)]
+    assert not paths.fold(cfg.exp, 42, 1).exists()  # nothing of an unfinished fold is fetched
+
+    capsys.readouterr()
+    second = Node(url, project, tmp_path / "two")
+    assert second.train((42, 1))
+    keys = second.mirror.leave(done=True)
+    assert "seed 42 fold 1: resumed at step 3 of" in capsys.readouterr().out
+    assert keys[-1] == "output/toy/away/seed42/fold1/scores.json"
+    assert second.depot.fetch_finished(cfg, [(42, 0), (42, 1)]) == [(42, 0)]
+    here, away = paths.fold("here", 42, 1), paths.fold("away", 42, 1)
+    assert is_done(away)
+    for name in ("model.safetensors", "oof.parquet", "test.parquet"):
+        assert (here / name).read_bytes() == (away / name).read_bytes()
+    assert set(files_below(away)) == set(files_below(here)) - {".lock"}
+    assert second.mirror.store.names("output/toy/away/seed42/fold1/state") == []
+
+    third = Node(url, project, tmp_path / "three")
+    assert third.train((42, 1)) is False  # it is done, whichever node looks
+    log = paths.experiment("away") / "workers" / "unit.log"
+    third.depot.fetch([], log)
+    assert log.read_text() == "what it said\n"
+
+
+def test_half_a_push_is_never_taken_up(url, project, tmp_path, stop_after, monkeypatch, capsys):
+    cfg, paths = project
+    node = Node(url, project, tmp_path / "one")
+    key = "output/toy/away/seed42/fold0"
+    put = Store.put
+
+    def broken(self, file, target):
+        if target.endswith("-state.safetensors") or target.endswith("/test.parquet"):
+            raise OoflineError("the line is cut")
+        put(self, file, target)
+
+    monkeypatch.setattr(Store, "put", broken)
+    again = stop_after(node.guard, 2)
+    with pytest.raises(Stopped):
+        node.train((42, 0))
+    again()
+    assert "this state is not on the shared storage yet: the line is cut" in capsys.readouterr().out
+    assert node.mirror.store.read_json(f"{key}/state.json") is None
+
+    node = Node(url, project, tmp_path / "two")
+    with pytest.raises(OoflineError, match="the line is cut"):
+        node.train((42, 0))
+    assert "resumed" not in capsys.readouterr().out
+    assert node.mirror.store.names(key)  # some files came through
+    assert node.depot.fetch_finished(cfg, [(42, 0)]) == [(42, 0)]
+    assert not paths.fold(cfg.exp, 42, 0).exists()
+
+
+def test_states_are_pushed_while_training_goes_on(url, project, tmp_path, monkeypatch):
+    monkeypatch.setattr(mirror_module, "POLL_SECONDS", 0.01)
+    node = Node(url, project, tmp_path / "one")
+    seen = []
+
+    def look(row):
+        manifest = node.mirror.store.read_json("output/toy/away/seed42/fold2/state.json")
+        seen.append(set(manifest or {}))
+
+    node.guard.watch = look
+    assert node.train((42, 2))
+    assert "state.safetensors" in seen[-1]
+
+
+def test_trials_leave_their_weights_where_they_were(url, project, tmp_path):
+    node = Node(url, project, tmp_path / "one", weights=False)
+    write_json(node.paths.experiment("away") / "inputs.json", {})  # begun on the node, as a trial
+    write_json(node.paths.experiment("away") / "scores.json", {"score": 1.0})
+    assert node.train((42, 0))
+    keys = node.mirror.leave(done=True)
+    assert not [key for key in keys if key.endswith(".safetensors")]
+    assert [key.rpartition("/")[2] for key in keys[-2:]] == ["inputs.json", "scores.json"]
+    assert "output/toy/away/seed42/fold0/oof.parquet" in keys
+
+
+def test_runs_tracked_offline_come_along_once_they_have_ended(url, project, tmp_path):
+    node = Node(url, project, tmp_path / "one")
+    for name in ("offline-run-1", "offline-run-2"):
+        (node.paths.output / "wandb" / name / "files").mkdir(parents=True)
+        (node.paths.output / "wandb" / name / "files" / "run.wandb").touch()
+    (node.paths.output / "wandb" / "offline-run-2" / RUNNING).touch()
+    keys = node.mirror.leave(done=True)
+    assert keys == ["output/toy/wandb/offline-run-1/files/run.wandb"]
+    node.depot.fetch(keys)
+    assert (project[1].root / keys[0]).is_file()
+    assert [p.name for p in (node.paths.output / "wandb").iterdir()] == ["offline-run-2"]
+
+
+def test_an_experiment_there_belongs_to_its_settings_and_inputs(url, project):
+    cfg, paths = project
+    depot = Depot(url, paths)
+    depot.claim(cfg)
+    depot.claim(dataclasses.replace(cfg, device="cuda", engine="ray"))
+    with pytest.raises(
+        ConfigError, match=r"shared_storage .*other settings \(epochs: 2 there, 3 now"
+    ):
+        depot.claim(dataclasses.replace(cfg, epochs=3))
+    write_json(paths.experiment("away") / "inputs.json", {"train file": "0"})
+    with pytest.raises(DataError, match="was started there with another train file"):
+        depot.claim(cfg)
+
+
+def test_inputs_are_pushed_once_and_fetched_once(url, project, tmp_path, monkeypatch):
+    _, paths = project
+    node = Node(url, project, tmp_path / "one")
+    assert (node.paths.input / "train.csv").read_bytes() == (paths.input / "train.csv").read_bytes()
+    assert node.paths.folds.read_bytes() == paths.folds.read_bytes()
+    assert (node.paths.root / "models" / "bert" / "config.json").is_file()
+    moved = []
+    for name in ("put", "get"):
+        monkeypatch.setattr(Store, name, lambda *args, name=name: moved.append(name))
+    shutil.rmtree(node.paths.root)  # the files by content are still there
+    Node(url, project, tmp_path / "one")
+    assert moved == []
+
+
+def test_a_damaged_file_is_not_used(tmp_path, project, url):
+    node = Node(url, project, tmp_path / "one")
+    digest = node.mirror.files["input/toy/train.csv"]
+    other = tmp_path / "other"
+    other.write_text("something else")
+    node.mirror.store.put(other, f"files/{digest}")
+    with pytest.raises(OoflineError, match=f"files/{digest} is damaged"):
+        Mirror(node.mirror.store, "toy", tmp_path / "two", node.mirror.files, True, "l").prepare()
+
+
+@pytest.mark.parametrize(("url", "says"), [
+    ("s3://no-such-bucket/x", "cannot write probe.json"),
+    ("nowhere://x", "nowhere"),
+    ("gs://bucket/x", "needs a package"),
+])  # fmt: skip
+def test_a_storage_that_is_not_there_is_one_line(server, project, url, says):
+    with pytest.raises(ConfigError, match=says) as error:
+        Depot(url, project[1])
+    assert "\n" not in str(error.value)
+
+
+def test_a_server_that_does_not_answer_is_one_line(server, project, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(
+        ConfigError, match=r"cannot write probe.json .*: check the address"
+    ) as error:
+        Depot("s3://folds/x", project[1])
+    assert "\n" not in str(error.value)
+
+
+def test_a_forbidden_storage_is_one_line(tmp_path, project):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(ConfigError, match=r"^shared_storage .*file: cannot write .*probe.json"):
+        Depot(str(tmp_path / "file"), project[1])
+
+
+def test_json_of_the_store(url):
+    store = Store(url)
+    assert store.read_json("a/b.json") is None
+    store.write_json("a/b.json", {"x": [1]})
+    assert store.read_json("a/b.json") == {"x": [1]}
+    assert store.names("a") == ["b.json"]
+    store.remove(["a/b.json", "a/none.json"])
+    assert not store.exists("a/b.json")
