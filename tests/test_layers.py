@@ -10,7 +10,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "oofline"
 LAYERS = {
     "config": 0, "baseline_settings": 0, "stage_settings": 0, "engine_settings": 0,
     "limits": 0, "conflicts": 0, "tasks": 0, "blocks": 0, "results": 0, "errors": 0, "storage": 0,
-    "progress": 0, "sources": 0, "board": 0, "unit_row": 0, "data": 1, "models": 1, "scoring": 1, "tracking": 1,
+    "progress": 0, "sources": 0, "board": 0, "unit_row": 0,
+    "data": 1, "models": 1, "scoring": 1, "tracking": 1,
     "techniques": 2, "baselines": 2, "training": 3, "claim": 3, "engines": 4, "takeup": 5,
     "crossval": 5, "sharing": 6, "inference": 6, "kaggle": 6, "report": 6, "pipeline": 7,
     "lr_find": 7, "planning": 7, "delivery": 7, "pretraining": 7, "pseudo_labels": 7, "demo": 8,

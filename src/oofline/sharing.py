@@ -73,6 +73,12 @@ def _unit_name(unit: Unit) -> str:
     return "seed {} fold {}".format(*unit)
 
 
+def _cpu(cfg: CFG) -> str:
+    """The first entry of ``device``, where that is a CPU or several processes of one."""
+    first = cfg.device.split(",")[0].strip()
+    return first if first.startswith("cpu") else "cpu"
+
+
 def _absolute(paths: Paths) -> Paths:
     return dataclasses.replace(paths, root=paths.root.resolve())
 
@@ -144,7 +150,7 @@ def do_on_cluster(cfg: CFG, paths: Paths, work: Work, guard: Guard) -> list[Any]
         needs = needs_of(cfg, nodes_of(ray))
         order = Order(
             uuid.uuid4().hex, work.start, paths, logs, time.time() + guard.seconds_left(),
-            needs.gpus == 0, needs.cpus, needs.gpus, code_version(), cfg.shared_storage, files,
+            "" if needs.gpus else _cpu(cfg), needs.cpus, needs.gpus, code_version(), cfg.shared_storage, files,
             models, work.weights,
         )  # fmt: skip
         cluster = RayCluster(ray, order, needs, depot.fetch if depot else None, work.alone)

@@ -47,7 +47,7 @@ class Order:
         paths: of the competition; with a store only its name counts.
         logs: folder of the logs, one per unit, as the command sees it.
         deadline: time (seconds since 1970) at which the limit is reached; infinite without one.
-        cpu: whether units compute on a CPU.
+        cpu: what units compute on where it is a CPU ("cpu", or "cpu+cpu"); "" = GPUs.
         threads: threads of a unit.
         gpus: GPUs of a unit; below 1 it shares one.
         version: of the code that nodes must have (see `code_version`).
@@ -62,7 +62,7 @@ class Order:
     paths: Paths
     logs: Path
     deadline: float
-    cpu: bool
+    cpu: str
     threads: int
     gpus: float
     version: str
@@ -204,7 +204,7 @@ def _crew(order: Order) -> _Crew:
 def _device(order: Order) -> str:
     """The device of this process: Ray shows it no GPUs but its own."""
     if order.cpu:
-        return "cpu"
+        return order.cpu
     names = [f"cuda:{index}" for index in range(max(1, math.ceil(order.gpus)))]
     if torch.cuda.is_available():
         torch.cuda.set_device(names[0])
