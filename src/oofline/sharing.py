@@ -150,7 +150,8 @@ def do_on_cluster(cfg: CFG, paths: Paths, work: Work, guard: Guard) -> list[Any]
         needs = needs_of(cfg, nodes_of(ray))
         order = Order(
             uuid.uuid4().hex, work.start, paths, logs, time.time() + guard.seconds_left(),
-            "" if needs.gpus else _cpu(cfg), needs.cpus, needs.gpus, code_version(), cfg.shared_storage, files,
+            "" if needs.gpus else _cpu(cfg), needs.cpus, needs.gpus, code_version(),
+            cfg.shared_storage, files,
             models, work.weights,
         )  # fmt: skip
         cluster = RayCluster(ray, order, needs, depot.fetch if depot else None, work.alone)
