@@ -71,7 +71,7 @@ def test_what_no_node_has_is_refused(needs, says):
 
 
 @pytest.mark.parametrize(("settings", "says"), [
-    ({"gpus_per_fold": 1.5}, "a part of one GPU"),
+    ({"gpus_per_fold": 1.5}, "a whole number of GPUs"),
     ({"gpus_per_fold": 0}, "out of range"),
     ({"engine": "ray", "device": "mps"}, "leave out device"),
 ])  # fmt: skip
