@@ -18,6 +18,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 
 from oofline import crossval
@@ -336,6 +337,9 @@ def test_processes_save_and_end_when_the_command_is_killed(setup, tmp_path, fork
         command.start()
         for _ in range(2):
             assert reached.acquire(timeout=WAIT)
+        lock = FileLock(paths.fold("two", 42, 0) / ".group.lock", timeout=0)
+        with pytest.raises(Timeout):  # held by the processes, not by the command alone
+            lock.acquire()
         command.kill()
         command.join(WAIT)
     pids = [int((tmp_path / f"rank{rank}.pid").read_text()) for rank in (0, 1)]

@@ -82,6 +82,8 @@ def start_rank(order: Order, device: str, guard: Guard) -> Callable[[int], dict[
         except Stopped:
             leave()
             raise
+        finally:
+            lock.release()  # also keeps the lock alive up to here; nothing where it was not taken
         leave()
         return result.scores if team.first else None
 
