@@ -54,7 +54,7 @@ def run_plan(options: Any, paths: Paths) -> None:
     jobs = Jobs(len(todo), options.trials)
     machines, overhead_s, source = machines_for(cfg, found, jobs, asked), 0.0, "one process"
     if any(machine.count > 1 for machine, _ in machines):
-        overhead_s, source = engine_overhead(getattr(cfg, "engine", "local"), paths)
+        overhead_s, source = engine_overhead(cfg.engine, paths)
     rows = [forecast(found.measured, jobs, m, overhead_s, slower) for m, slower in machines]
     _show(cfg, paths, rows, jobs, len(units) - len(todo))
     path = paths.output / "plan" / f"{cfg.exp}.json"
