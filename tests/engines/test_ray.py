@@ -260,10 +260,3 @@ def test_nodes_that_share_nothing_but_a_store(cluster, toy, tmp_path, capsys):
     assert train_on_devices(away, paths, [0, 1], [42]) == 0
     assert "fetched 2 finished folds from" in capsys.readouterr().out
     assert (stored / "seed42" / "fold1" / "scores.json").exists()
-
-
-def test_without_ray_the_extra_is_named(toy, monkeypatch):
-    cfg, paths = toy()
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match=r"pip install 'oofline\[ray\]'"):
-        train_on_devices(cfg, paths, [0], [42])
