@@ -64,8 +64,8 @@ def _reach(address: str) -> None:
         socket.create_connection((host, int(port)), REACH_SECONDS).close()
     except OSError as error:
         raise ConfigError(
-            f"RAY_ADDRESS = {address}: no cluster there ({error.strerror or error}): start one with "
-            "`ray start --head`, or unset it for one on this machine"
+            f"RAY_ADDRESS = {address}: no cluster there ({error.strerror or error}): start one "
+            "with `ray start --head`, or unset it for one on this machine"
         ) from None
 
 
