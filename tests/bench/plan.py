@@ -21,6 +21,8 @@ from pathlib import Path
 import pandas as pd
 
 DEFAULTS = ("n_folds=2", "epochs=1")
+NEAR = 0.02
+"""Share of an end by which the truth may lie beyond a range: a size is foretold as one number."""
 
 
 def command(options, root, verb, exp, *more):
@@ -71,7 +73,7 @@ def table(runs):
             {
                 "case": f"repeat {number}, {name}", "forecast low": low, "forecast high": high,
                 "truth": truth, "error %": error(low, high, truth),
-                "within": "yes" if low <= truth <= high else "no",
+                "within": "yes" if (1 - NEAR) * low <= truth <= (1 + NEAR) * high else "no",
             }
             for number, run in enumerate(runs, start=1)
             for name, (low, high, truth) in run.items()

@@ -40,7 +40,9 @@ def test_one_process_does_one_fold_after_the_other():
     assert noisy.minutes[0] < found.minutes[0]
     assert found.disk_gb == pytest.approx(5.0)
     assert found.peak_disk_gb == pytest.approx(6.5)
-    assert found.memory_gb == (3.0, 3.0)
+    assert found.memory_gb == (3.0, 4.5)  # a process grows
+    on_gpu = forecast(dataclasses.replace(ONE, is_cpu=False), Jobs(10), HERE)
+    assert on_gpu.memory_gb == (3.0, pytest.approx(3.3))
 
 
 @pytest.mark.parametrize(("units", "slots", "rounds"), [(10, 4, 3), (3, 8, 1), (8, 8, 1)])
@@ -65,7 +67,7 @@ def test_processes_that_divide_a_cpu_are_slower_and_share_its_memory():
     shared = forecast(ONE, Jobs(4), Machine("2", 2), slowdown=(1.0, 2.8))
     assert shared.minutes[0] == pytest.approx(alone.minutes[0])
     assert shared.minutes[1] > 2.5 * alone.minutes[1]
-    assert shared.memory_gb == (3.0, 6.0)
+    assert shared.memory_gb == (6.0, 9.0)  # of the whole machine
 
 
 def test_another_gpu_takes_its_operations_over_a_share_of_its_peak():

@@ -26,6 +26,9 @@ CONTEXT_GB = (0.4, 1.0)
 """Memory that CUDA itself takes on a GPU."""
 HERE = 0.1
 """Least relative width of a forecast for the device that was measured, to each side."""
+GROWTH = 1.5
+"""A process on a CPU grows up to this factor above a minute of it: freed blocks that batches of
+other lengths do not fit into, a second model beside the first for a moment."""
 SHARED_CPU = 1.4
 """Processes side by side on one CPU slow each other down by up to this factor (caches, memory)."""
 MEASURED, ESTIMATED = "measured", "estimated from peak rates, not measured"
@@ -75,6 +78,7 @@ class Measured:
         working_gb: what an unfinished fold takes besides: states, weights of the best evaluation.
         memory_gb: peak of the process, or of the GPU.
         room_gb: memory that is there.
+        is_cpu: whether memory is that of a process.
         network: what a GPU would have to do; None = nothing (a baseline).
     """
 
@@ -87,6 +91,7 @@ class Measured:
     working_gb: float
     memory_gb: float
     room_gb: float
+    is_cpu: bool = True
     network: Network | None = None
 
 
@@ -194,11 +199,12 @@ def forecast(
     overhead = overhead_s * jobs.n_folds if machine.count > 1 else 0.0
     rounds, start = jobs.rounds(n_slots), measured.startup_s
     seconds = (0.7 * start + rounds * low, 1.5 * start + rounds * high + overhead)
-    memory, room = (measured.memory_gb, measured.memory_gb), measured.room_gb
+    most = measured.memory_gb * (GROWTH if measured.is_cpu else 1.1)
+    memory, room = (measured.memory_gb, most), measured.room_gb
     if machine.gpu is not None and measured.network is not None:
         memory, room = gpu_memory(measured.network, machine.gpu), machine.gpu.memory_gb
     elif slowdown is not None:
-        memory = (measured.memory_gb, n_slots * measured.memory_gb)
+        memory = (n_slots * measured.memory_gb, n_slots * most)
     kept = measured.predictions_gb if jobs.n_trials else measured.kept_gb
     disk = jobs.n_folds * kept
     peak = disk + n_slots * (measured.working_gb + measured.kept_gb - kept)

@@ -123,7 +123,7 @@ def combine(
     return Measured(
         device_name(precision.device), startup_s, unit_s, found.rates.error,
         found.model_gb + predictions, predictions, found.state_gb + spare * found.model_gb,
-        found.memory_gb, room_gb(precision.device),
+        found.memory_gb, room_gb(precision.device), precision.device.type == "cpu",
         network(cfg, parts, mean, found, precision.name),
     )  # fmt: skip
 
