@@ -59,9 +59,9 @@ def cluster(tmp_path_factory):
 def toy(write_competition, load_settings):
     """toy(**settings) -> (cfg, paths) of a small competition whose folds save after every step."""
 
-    def make(**settings):
+    def make(kind="transformer", **settings):
         paths = write_competition("binary", 48, cpus_per_fold=1, save_minutes=0.0, **settings)
-        return load_settings(paths, exp="cluster", engine="ray"), paths
+        return load_settings(paths, exp="cluster", engine="ray", kind=kind), paths
 
     return make
 
@@ -214,11 +214,11 @@ def test_the_same_command_goes_on_after_its_driver_was_killed(cluster, toy, tmp_
 
 
 def test_trials_run_on_the_cluster(cluster, toy, tmp_path, capsys):
-    _, paths = toy(kind="ridge", epochs=1, metric="accuracy")
+    _, paths = toy(metric="accuracy")
     code = cli.run(
         ["tune", "--comp", "toy", "--space", "linear_penalty=log(1e-2,1e2)", "--trials", "3",
          "--parallel", "2", "--confirm", "1", "--name", "penalty", "--prune", "none", "--engine",
-         "ray"],
+         "ray", "--kind", "ridge"],
         tmp_path,
     )  # fmt: skip
     assert code == 0, capsys.readouterr().out
