@@ -59,9 +59,9 @@ def cluster(tmp_path_factory):
 def toy(write_competition, load_settings):
     """toy(**settings) -> (cfg, paths) of a small competition whose folds save after every step."""
 
-    def make(**settings):
+    def make(kind="transformer", **settings):
         paths = write_competition("binary", 48, cpus_per_fold=1, save_minutes=0.0, **settings)
-        return load_settings(paths, exp="cluster", engine="ray"), paths
+        return load_settings(paths, exp="cluster", engine="ray", kind=kind), paths
 
     return make
 
@@ -214,11 +214,11 @@ def test_the_same_command_goes_on_after_its_driver_was_killed(cluster, toy, tmp_
 
 
 def test_trials_run_on_the_cluster(cluster, toy, tmp_path, capsys):
-    _, paths = toy(kind="ridge", epochs=1, metric="accuracy")
+    _, paths = toy(metric="accuracy")
     code = cli.run(
         ["tune", "--comp", "toy", "--space", "linear_penalty=log(1e-2,1e2)", "--trials", "3",
          "--parallel", "2", "--confirm", "1", "--name", "penalty", "--prune", "none", "--engine",
-         "ray"],
+         "ray", "--kind", "ridge"],
         tmp_path,
     )  # fmt: skip
     assert code == 0, capsys.readouterr().out
@@ -260,10 +260,3 @@ def test_nodes_that_share_nothing_but_a_store(cluster, toy, tmp_path, capsys):
     assert train_on_devices(away, paths, [0, 1], [42]) == 0
     assert "fetched 2 finished folds from" in capsys.readouterr().out
     assert (stored / "seed42" / "fold1" / "scores.json").exists()
-
-
-def test_without_ray_the_extra_is_named(toy, monkeypatch):
-    cfg, paths = toy()
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match=r"pip install 'oofline\[ray\]'"):
-        train_on_devices(cfg, paths, [0], [42])

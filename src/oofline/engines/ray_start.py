@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,8 @@ _QUIET = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # of a lost node it would print pages; we say it in a line
 }
 _QUIET_LOCAL = {"RAY_AUTH_MODE": "disabled"}
+REACH_SECONDS = 10.0
+"""An address that has not answered by then is no cluster's."""
 WAIT_SECONDS = 2.0
 """How often nodes are looked for while none is large enough."""
 
@@ -37,6 +40,7 @@ def connected() -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
+    _reach(address)
     options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
@@ -49,6 +53,20 @@ def connected() -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Refuse a "host:port" where nothing listens (ConfigError): Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), REACH_SECONDS).close()
+    except OSError as error:
+        raise ConfigError(
+            f"RAY_ADDRESS = {address}: no cluster there ({error.strerror or error}): start one "
+            "with `ray start --head`, or unset it for one on this machine"
+        ) from None
 
 
 def nodes_of(ray: Any) -> list[Node]:
