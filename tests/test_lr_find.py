@@ -8,7 +8,7 @@ from oofline import cli
 from oofline.config import CFG
 from oofline.lr_find import advice
 from oofline.storage import read_json, sha256_of
-from oofline.training import lr_finder
+from oofline.training import probe
 from oofline.training.lr_finder import Suggestion
 
 
@@ -50,13 +50,13 @@ def test_an_existing_experiment_gives_its_settings_and_stays_as_it_is(
     toy = ("--comp", "toy", "--exp", "a")
     assert oofline("train", *toy, "--fold", "0", "--layer-decay", "0.5")[0] == 0
     before, used = hashes(paths.experiment("a")), []
-    original = lr_finder.build_optimizer
+    original = probe.build_optimizer
 
     def watched(cfg, model):
         used.append((cfg.exp, cfg.layer_decay, cfg.pooling))
         return original(cfg, model)
 
-    monkeypatch.setattr(lr_finder, "build_optimizer", watched)
+    monkeypatch.setattr(probe, "build_optimizer", watched)
     assert oofline("lr-find", *toy, "--pooling", "max")[0] == 0
     assert hashes(paths.experiment("a")) == before
     assert oofline("lr-find", "--comp", "toy", "--exp", "b", "--from", "a")[0] == 0

@@ -47,7 +47,10 @@ def cluster(tmp_path_factory):
 
     def node(cpus=1, gpus=0):
         cache = tmp_path_factory.mktemp("node")
-        return {"num_cpus": cpus, "num_gpus": gpus, "env_vars": {"OOFLINE_CACHE": str(cache)}}
+        return {
+            "num_cpus": cpus, "num_gpus": gpus, "node_ip_address": "127.0.0.1",
+            "env_vars": {"OOFLINE_CACHE": str(cache)},
+        }  # fmt: skip
 
     source = str(Path(cli.__file__).parents[1])
     with two_nodes.cluster_of(node(), node(), PYTHONPATH=source) as cluster, connected():

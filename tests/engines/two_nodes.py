@@ -37,10 +37,11 @@ def cluster_of(*nodes, **environ):
 
     former = {name: os.environ.get(name) for name in ("RAY_ADDRESS", *environ)}
     os.environ.update(environ)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    here = {"node_ip_address": "127.0.0.1"}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **here})
     try:
         for arguments in nodes:
-            cluster.add_node(**arguments)
+            cluster.add_node(**here | arguments)
         os.environ["RAY_ADDRESS"] = cluster.address
         yield cluster
     finally:
