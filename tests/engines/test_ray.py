@@ -48,8 +48,7 @@ def cluster(tmp_path_factory):
     def node(cpus=1, gpus=0):
         cache = tmp_path_factory.mktemp("node")
         return {
-            "num_cpus": cpus, "num_gpus": gpus, "node_ip_address": "127.0.0.1",
-            "env_vars": {"OOFLINE_CACHE": str(cache)},
+            "num_cpus": cpus, "num_gpus": gpus, "env_vars": {"OOFLINE_CACHE": str(cache)},
         }  # fmt: skip
 
     source = str(Path(cli.__file__).parents[1])

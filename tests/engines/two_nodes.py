@@ -37,11 +37,10 @@ def cluster_of(*nodes, **environ):
 
     former = {name: os.environ.get(name) for name in ("RAY_ADDRESS", *environ)}
     os.environ.update(environ)
-    here = {"node_ip_address": "127.0.0.1"}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **here})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         for arguments in nodes:
-            cluster.add_node(**here | arguments)
+            cluster.add_node(**arguments)
         os.environ["RAY_ADDRESS"] = cluster.address
         yield cluster
     finally:

@@ -42,6 +42,14 @@ def test_every_form_is_drawn(tmp_path, forms, n):
         assert path.stat().st_size > 5_000
 
 
+def test_trials_without_a_score_are_seen_at_their_values(tmp_path, drawn):
+    frame = frame_of()
+    frame.loc[4, "lr"] = 1e-7  # stopped before it had a score
+    tuning.sensitivity(tmp_path / "s.png", frame, {"lr": "log"}, "f1", True, {"lr": 2e-5})
+    low, high = drawn["s"].axes[0].get_xlim()
+    assert low < 1e-7 < frame["lr"].max() < high
+
+
 def test_the_smooth_band_holds_the_curve_behind_noisy_points():
     rng = np.random.default_rng(1)
     x = rng.uniform(-11, -7, 40)

@@ -77,6 +77,8 @@ def sensitivity(
             if np.isfinite(where[0]):
                 ax.axvline(where[0], color=GREY, linestyle=":", label="default")
             _scale(ax, "x", form, ticks, frame[name])
+            if form != "choice":
+                ax.set_xlim(*_ends(np.concatenate([at, where]), form))
             titles(ax, name, name + " (log scale)" * (form == "log"), _label(metric, greater))
         for ax in grid[len(forms) :]:
             ax.set_axis_off()
@@ -152,6 +154,15 @@ def positions(
     texts = column.astype(str)
     ticks = ticks or {name: index for index, name in enumerate(sorted(texts.unique()))}
     return np.array([ticks.get(text, np.nan) for text in texts], dtype=float), ticks
+
+
+def _ends(at: np.ndarray, form: str) -> tuple[float, float]:
+    """Limits of an axis that shows every trial, those without a score too."""
+    known = at[np.isfinite(at)]
+    known = np.log(known) if form == "log" else known
+    room = 0.04 * float(np.ptp(known)) or 0.1
+    low, high = float(known.min()) - room, float(known.max()) + room
+    return (float(np.exp(low)), float(np.exp(high))) if form == "log" else (low, high)
 
 
 def _scale(ax: Axes, axis: str, form: str, ticks: dict[str, int], column: pd.Series) -> None:
