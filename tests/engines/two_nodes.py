@@ -29,7 +29,7 @@ def cluster_of(*nodes, **environ):
     """Head without CPUs and a node for each dict of arguments; RAY_ADDRESS names it meanwhile."""
     for name, value in (
         ("RAY_USAGE_STATS_ENABLED", "0"), ("RAY_AUTH_MODE", "disabled"),
-        ("RAY_DEDUP_LOGS_SKIP_REGEX", "^"),
+        ("RAY_DEDUP_LOGS_SKIP_REGEX", "^"), ("RAY_worker_niceness", "0"),
     ):  # fmt: skip
         os.environ.setdefault(name, value)
     import ray

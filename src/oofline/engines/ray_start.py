@@ -16,7 +16,10 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # of a lost node it would print pages; we say it in a line
 }
-_QUIET_LOCAL = {"RAY_AUTH_MODE": "disabled"}
+_LOCAL = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_worker_niceness": "0",  # by default its processes give way to all others: folds starve
+}
 REACH_SECONDS = 10.0
 """An address that has not answered by then is no cluster's."""
 WAIT_SECONDS = 2.0
@@ -31,7 +34,7 @@ def connected() -> Iterator[Any]:
         ConfigError: Ray is not installed, or there is no cluster at the address.
     """
     address = os.environ.get("RAY_ADDRESS", "")
-    for name, value in (_QUIET | ({} if address else _QUIET_LOCAL)).items():
+    for name, value in (_QUIET | ({} if address else _LOCAL)).items():
         os.environ.setdefault(name, value)
     try:
         import ray
