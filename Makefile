@@ -23,7 +23,7 @@ RUN_ON = $(if $(ENGINE),--engine "$(ENGINE)")
 EXPERIMENT = --comp "$(COMP)" --exp "$(EXP)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo download folds lr-find plan train pretrain pseudo oof ensemble predict submission submit ledger kernel kernel-rehearse kernel-push compare ablation tune sync bench readme test lint check clean
+.PHONY: help setup demo download folds lr-find plan train pretrain pseudo oof ensemble predict submission submit ledger kernel kernel-rehearse kernel-push compare ablation tune sync bench bench-engines readme test lint check clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -79,6 +79,8 @@ sync: setup              ## COMP=: upload runs that were tracked offline
 	@$(BIN)/oofline sync --comp "$(COMP)" $(ARGS)
 bench: setup             ## speed and memory against other loops, side by side
 	@$(BIN)/python tests/bench/run.py $(ARGS)
+bench-engines: setup     ## what handing out a unit costs (local, Ray, 100 simulated nodes), what two processes gain
+	@$(BIN)/python tests/bench/engines.py $(ARGS)
 readme: setup            ## write the README's tables from the code
 	@$(BIN)/python tests/readme_table.py
 test: setup              ## the whole suite, without network
