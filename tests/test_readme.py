@@ -36,7 +36,8 @@ def test_every_setting_named_in_the_readme_exists():
         "weights-dtype", "dry-run", "msg", "way", "wait", "again", "overwrite", "poll-seconds",
         "public-rows", "environment", "table", "versions", "minutes", "from-scratch", "vocab",
         "teacher", "space", "trials", "parallel", "sampler", "prune", "prune-p", "confirm", "apply",
-        "storage", "keep-models", "sampler-seed", "samplers", "repeats", "gpus", "set",
+        "storage", "keep-models", "sampler-seed", "samplers", "repeats", "cases",
+        "rows", "gpus", "set",
     }  # fmt: skip
     text = README.replace("--no-", "--")
     assert set(re.findall(r"--([a-z][a-z0-9-]+)", text)) - known == set()
