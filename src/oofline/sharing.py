@@ -15,6 +15,7 @@ from oofline.config import CFG
 from oofline.crossval import (
     Unit,
     begin,
+    is_done,
     stop_if_interrupted,
     train_here,
     unit_trainer,
@@ -200,9 +201,10 @@ def _train_on_cluster(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int]
             paths.experiment(cfg.exp) / "workers", _unit_name,
         )  # fmt: skip
         guard = Guard(cfg.time_limit_hours)
-        done = do_on_cluster(cfg, paths, work, guard)
+        do_on_cluster(cfg, paths, work, guard)
     stop_if_interrupted(guard)
-    return sum(done)
+    # a process of a node that was given up may still have finished its fold: files count
+    return sum(is_done(paths.fold(cfg.exp, *unit)) for unit in todo)
 
 
 def encoder_digest(cfg: CFG) -> str:

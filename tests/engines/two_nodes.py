@@ -92,7 +92,11 @@ def process_of(log):
 
 
 class Accidents(threading.Thread):
-    """Kill the process of one fold, then remove the node of another, once both have a state."""
+    """Kill the process of one fold, then remove the node of another, once both have a state.
+
+    Both are frozen as soon as they have one, so that neither ends before its accident, and the
+    process of the removed node lives no longer than its node.
+    """
 
     def __init__(self, cluster, paths, exp, say=print):
         super().__init__(daemon=True)
@@ -101,16 +105,23 @@ class Accidents(threading.Thread):
 
     def run(self):
         try:
-            logs = [wait_for(lambda f=f: started(self.paths, self.exp, f), f"fold {f}")
-                    for f in (0, 1)]  # fmt: skip
-            process = wait_for(lambda: process_of(logs[0]), "a process")
-            self.say(f"--- kill -9 the process of fold 0 ({logs[0].stem.split('-seed')[0]})")
-            process.kill()
-            self.say(f"--- remove the node of fold 1 ({logs[1].stem.split('-seed')[0]})")
-            self.cluster.remove_node(node_of(self.cluster, logs[1]), allow_graceful=False)
+            frozen = [self._freeze(fold) for fold in (0, 1)]
+            (first, log), (second, other) = frozen
+            self.say(f"--- kill -9 the process of fold 0 ({log.stem.split('-seed')[0]})")
+            first.kill()
+            self.say(f"--- remove the node of fold 1 ({other.stem.split('-seed')[0]})")
+            self.cluster.remove_node(node_of(self.cluster, other), allow_graceful=False)
+            second.kill()
         except BaseException as error:
             self.error = error
             raise
+
+    def _freeze(self, fold):
+        log = wait_for(lambda: started(self.paths, self.exp, fold), f"fold {fold}")
+        process = wait_for(lambda: process_of(log), "its process")
+        process.suspend()
+        assert not (self.paths.fold(self.exp, 42, fold) / "scores.json").exists()
+        return process, log
 
 
 def same_bits(paths, first, second, units):
@@ -138,7 +149,7 @@ def main(argv=None):
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(options.keep or temporary)
         write = competition_writer(lambda family: _save(family, root / "models" / family))
-        paths = write(root, "binary", 48, epochs=6, save_minutes=0.0, cpus_per_fold=1)
+        paths = write(root, "binary", 48, epochs=30, save_minutes=0.0, cpus_per_fold=1)
         words = ("train", "--comp", "toy", "--fold", "0,1", "--exp")
         print("$ oofline train --exp local")
         cli.run([*words, "local"], root)
