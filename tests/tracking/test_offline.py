@@ -108,6 +108,16 @@ def test_a_resumed_fold_keeps_its_id_and_a_deleted_fold_gets_a_new_one(paths):
     assert tracker.id not in ids
 
 
+def test_a_process_of_wandb_that_is_gone_is_replaced(paths, monkeypatch, capsys):
+    """Workers inherit the name of their parent's, which may have been killed meanwhile."""
+    monkeypatch.setenv("WANDB_SERVICE", "3-1-unix-" + str(paths.root / "no-socket"))
+    with tracking.fold_tracker(CFG(exp="a", wandb="offline"), paths, 42, 0) as tracker:
+        tracker.log({"train_loss": 0.5}, 1)
+    (file,) = run_files(paths)
+    assert [row["train_loss"] for row in history(records(file))] == [0.5]
+    assert "not tracked" not in capsys.readouterr().out
+
+
 def test_other_folds_and_experiments_have_other_ids(paths):
     ids = set()
     for exp, seed, fold in (("a", 1, 0), ("a", 1, 1), ("a", 2, 0), ("日本 語", 1, 0)):

@@ -19,6 +19,8 @@ FINISH_SECONDS = 5.0
 """The end of an online run waits at most this long for the upload."""
 RUN_ID_FILE = "wandb.json"
 """In a fold's or an experiment's folder: the id under which it is tracked."""
+SERVICE = "WANDB_SERVICE"
+"""Names wandb's background process; child processes inherit it, and it may end before they do."""
 
 Mode = Literal["online", "offline", "disabled"]
 
@@ -98,6 +100,7 @@ def _tracker(
 
 
 def _start(paths: Paths, mode: Mode, settings: dict[str, Any]) -> Any:
+    inherited = os.environ.get(SERVICE)
     try:
         run = _init(paths, mode, settings)
     except Exception as error:
@@ -105,6 +108,9 @@ def _start(paths: Paths, mode: Mode, settings: dict[str, Any]) -> Any:
 
         with contextlib.suppress(Exception):
             wandb.teardown()  # the failed start would keep the run's id in use
+        if inherited and os.environ.get(SERVICE) == inherited:  # it is not this process's own
+            del os.environ[SERVICE]
+            return _start(paths, mode, settings)
         if mode == "online":
             _fall_back(f"no online start ({last_line(error)})")
         run = _init(paths, "offline", settings)
