@@ -47,10 +47,11 @@ def _connect(url: str, create: bool) -> RDBStorage:
         )  # fmt: skip
     except Exception as error:
         if isinstance(error, ImportError) or "sqlalchemy" in type(error).__module__:
-            reason = str(error).strip().splitlines()[0]
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
             raise ConfigError(
                 f"storage: cannot be opened ({reason}): give a URL as in "
-                "postgresql://user@host/name, with its driver installed, or leave it out"
+                "postgresql://user@host/name, with its driver installed (pip install "
+                "'oofline[postgres]'), or leave it out"
             ) from None
         raise
 
