@@ -17,31 +17,9 @@ from oofline.tracking.tracker import RUNNING
 from oofline.training.guard import Guard
 from oofline.training.keeper import Keeper
 
-moto_server = pytest.importorskip("moto.server", reason="moto is not installed")
-pytest.importorskip("s3fs", reason="s3fs is not installed")
-
-KEYS = {
-    "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
-    "AWS_DEFAULT_REGION": "us-east-1",
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def server():
-    """Address of an object store on this machine, with a bucket "folds"."""
-    running = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    with pytest.MonkeyPatch.context() as patch:
-        _, port = running.get_host_and_port()
-        for name, value in (KEYS | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}).items():
-            patch.setenv(name, value)
-        Store("s3://folds")._fs.mkdir("folds")
-        yield f"http://127.0.0.1:{port}"
-    running.stop()
-
 
 @pytest.fixture(params=["s3", "folder"])
-def url(request, server, tmp_path):
+def url(request, s3, tmp_path):
     """A storage of its own for each test: in the bucket, or a folder."""
     if request.param == "folder":
         return str(tmp_path / "store")
@@ -248,13 +226,13 @@ def test_a_damaged_file_is_not_used(tmp_path, project, url):
     ("nowhere://x", "nowhere"),
     ("gs://bucket/x", "needs a package"),
 ])  # fmt: skip
-def test_a_storage_that_is_not_there_is_one_line(server, project, url, says):
+def test_a_storage_that_is_not_there_is_one_line(s3, project, url, says):
     with pytest.raises(ConfigError, match=says) as error:
         Depot(url, project[1])
     assert "\n" not in str(error.value)
 
 
-def test_a_server_that_does_not_answer_is_one_line(server, project, monkeypatch):
+def test_a_server_that_does_not_answer_is_one_line(s3, project, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(
         ConfigError, match=r"cannot write probe.json .*: check the address"

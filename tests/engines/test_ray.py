@@ -18,6 +18,7 @@ import pytest
 from oofline import cli
 from oofline.crossval import train_units
 from oofline.engines.ray_start import connected
+from oofline.engines.store import Store
 from oofline.errors import ConfigError, OoflineError, Stopped
 from oofline.sharing import Work, do_on_cluster, engine_ready, train_on_devices
 from oofline.storage import read_json
@@ -39,21 +40,26 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # nodes do not 
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def cluster(tmp_path_factory, s3):
     """Two nodes of one CPU, each with a cache of its own; this process is connected to them.
 
-    ``cluster.more(cpus, gpus)`` adds a node, with GPUs that do not exist.
+    They reach an object store on this machine.
+
+    ``cluster.more(cpus, gpus)`` adds a node, with GPUs that do not exist; ``cluster.caches`` are
+    the folders of all.
     """
+    caches = []
 
     def node(cpus=1, gpus=0):
-        cache = tmp_path_factory.mktemp("node")
+        caches.append(tmp_path_factory.mktemp("node"))
         return {
-            "num_cpus": cpus, "num_gpus": gpus, "env_vars": {"OOFLINE_CACHE": str(cache)},
+            "num_cpus": cpus, "num_gpus": gpus, "env_vars": {"OOFLINE_CACHE": str(caches[-1])},
         }  # fmt: skip
 
     source = str(Path(cli.__file__).parents[1])
     with two_nodes.cluster_of(node(), node(), PYTHONPATH=source) as cluster, connected():
         cluster.more = lambda *resources: cluster.add_node(**node(*resources))
+        cluster.caches = caches
         yield cluster
 
 
@@ -262,3 +268,43 @@ def test_nodes_that_share_nothing_but_a_store(cluster, toy, tmp_path, capsys):
     assert train_on_devices(away, paths, [0, 1], [42]) == 0
     assert "fetched 2 finished folds from" in capsys.readouterr().out
     assert (stored / "seed42" / "fold1" / "scores.json").exists()
+
+
+def test_a_fold_goes_on_from_its_state_in_an_object_store(cluster, toy, capsys):
+    """Its node is removed: another, that has nothing of it, fetches the state that was pushed."""
+    cfg, paths = toy(epochs=30)
+    train_units(dataclasses.replace(cfg, exp="local", engine="local"), paths, [0], [42])
+    away = dataclasses.replace(cfg, shared_storage="s3://folds/goes-on")
+    store = Store(away.shared_storage)
+    errors = []
+
+    def unit_logs():
+        return {log for cache in cluster.caches for log in cache.glob("logs/*/*-fold-0.log")}
+
+    former = unit_logs()
+
+    def remove_its_node():
+        try:
+            key = "output/toy/cluster/seed42/fold0/state.json"
+            two_nodes.wait_for(lambda: store.exists(key), "a pushed state")
+            (log,) = unit_logs() - former
+            process = two_nodes.wait_for(lambda: two_nodes.process_of(log), "its process")
+            process.suspend()
+            cluster.remove_node(two_nodes.node_of(cluster, log), allow_graceful=False)
+            process.kill()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=remove_its_node, daemon=True)
+    thread.start()
+    capsys.readouterr()
+    assert train_on_devices(away, paths, [0], [42]) == 1
+    thread.join(60)
+    assert not errors
+    assert "its node is gone on" in capsys.readouterr().out
+    logs = (paths.experiment("cluster") / "workers").glob("*.log")  # brought here from the store
+    text = "".join(log.read_text() for log in logs)
+    assert 0 < int(text.split("resumed at step ")[1].split(" ")[0]) < 120
+    assert two_nodes.same_bits(paths, "local", "cluster", [(42, 0)])
+    assert not (paths.fold("cluster", 42, 0) / ".lock").exists()  # nobody trained in this folder
+    cluster.more()

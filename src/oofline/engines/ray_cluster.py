@@ -70,15 +70,13 @@ class RayCluster:
         else:
             time.sleep(seconds)
         events: list[Event] = [tuple(e) for e in self.ray.get(self.desk.collect.remote())]
+        self._logs |= {event[0]: event[3] for event in events if event[1] == "begun"}
         for reference in ended:
-            events += self._ended(self._tickets.pop(reference), reference, events)
+            events += self._ended(self._tickets.pop(reference), reference)
         return events
 
-    def _ended(self, ticket: Ticket, reference: Any, told: list[Event]) -> list[Event]:
+    def _ended(self, ticket: Ticket, reference: Any) -> list[Event]:
         """The last events of a ticket."""
-        for event in told:
-            if event[1] == "begun":
-                self._logs[event[0]] = event[3]
         keys: list[str] = []
         try:
             rest, end, keys = self.ray.get(reference)
