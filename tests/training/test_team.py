@@ -17,7 +17,7 @@ def both(forked, tmp_path):
     """both(function) -> what function(team) gave in each of two processes."""
 
     def run(rank, function, pipe):
-        found = function(join(rank, 2, "cpu", tmp_path / "meeting", threads=1))
+        found = function(join(rank, 2, "cpu", tmp_path / "meeting"))
         pipe.send(found)
         leave()
 
