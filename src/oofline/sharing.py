@@ -42,8 +42,9 @@ from oofline.training.guard import Guard
 def train_on_devices(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int]) -> int:
     """Train every (seed, fold) that is not finished, side by side where there are devices.
 
-    A fold's result does not depend on the engine or on how many devices there are, apart from
-    rounding where they compute differently.
+    A fold's result does not depend on the engine or on how many devices work side by side, apart
+    from rounding where they compute differently. Processes that train one fold together draw
+    random masks of their own.
 
     Returns:
         Number of units trained now.

@@ -464,6 +464,21 @@ def test_a_process_that_hangs_is_not_waited_for_without_end(setup, monkeypatch):
     assert [p for p in psutil.Process().children() if p.status() == psutil.STATUS_STOPPED] == []
 
 
+def test_processes_divide_the_threads_of_the_one_that_starts_them(setup, monkeypatch):
+    paths, cfg = setup
+    posts = []
+
+    def note(label, start, post):
+        posts.append((label, post.threads))
+        raise OoflineError("no process here")
+
+    monkeypatch.setattr(group_module, "Child", note)
+    monkeypatch.setattr(group_module.torch, "get_num_threads", lambda: 7)
+    with pytest.raises(OoflineError, match="no process here"):
+        train_units(cfg("three", n=3), paths, [0], [42])
+    assert posts == [("rank 0 on cpu", 2)]
+
+
 def test_who_watches_evaluations_sees_them_and_can_end_the_fold(setup):
     paths, cfg = setup
     guard, seen = Guard(), []

@@ -8,6 +8,8 @@ from torch import nn
 
 from oofline.errors import OoflineError, Stopped
 from oofline.training import team as team_module
+from oofline.training.guard import Guard
+from oofline.training.keeper import Keeper
 from oofline.training.team import ALONE, AgreedOutOfMemoryError, fingerprint, join, leave
 
 WAIT = 60
@@ -134,6 +136,19 @@ def test_what_one_process_wants_all_do(both):
     assert one[:-1] == two[:-1]
     assert one[:4] == [4, True, False, [{"rank": 0}, {"rank": 1}]]
     assert one[4:-1] == ["on the way", "inside", "behind", ("interrupted: it is saved", 130)]
+
+
+def kept(team):
+    """Only the first process's last state is old enough."""
+    pulse, written = SimpleNamespace(flush=lambda: None, restart=lambda: None), []
+    minutes = 0.0 if team.first else 60.0
+    keeper = Keeper(Guard(), pulse, lambda: written.append(team.rank), minutes, "a fold", team)
+    keeper.save_if_due()
+    return written
+
+
+def test_all_processes_save_when_one_is_due(both):
+    assert both(kept) == [[0], [1]]
 
 
 def test_alone_nothing_is_changed():
