@@ -237,8 +237,6 @@ def forked(monkeypatch):
     """Workers are forked, so that they know what the test patched; started as usual otherwise."""
     if sys.platform != "linux":
         pytest.skip("needs fork")
-    from oofline.engines import workers
-
     context = multiprocessing.get_context("fork")
-    monkeypatch.setattr(workers.multiprocessing, "get_context", lambda kind: context)
+    monkeypatch.setattr(multiprocessing, "get_context", lambda kind: context)
     return context

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from oofline import crossval
+from oofline import crossval, sharing
 from oofline.crossval import is_done, train_units
 from oofline.engines import devices as devices_module
 from oofline.errors import OoflineError
@@ -77,6 +77,30 @@ def test_one_fold_needs_no_second_process(write_competition, load_settings, two_
     monkeypatch.setattr("oofline.sharing.share", lambda *a: pytest.fail("started workers"))
     cfg = load_settings(paths, epochs=1, device="cpu,cpu")
     assert train_on_devices(cfg, paths, [1], [42]) == 1
+
+
+def test_a_fold_computes_with_as_many_threads_however_many_are_left(
+    write_competition, load_settings, monkeypatch
+):
+    """The bits of a result depend on them, and a fold may go on as the last one that is left."""
+    paths, found, before = write_competition(n=48), [], torch.get_num_threads()
+
+    def note(*args):
+        found.append(torch.get_num_threads())
+        return 1
+
+    monkeypatch.setattr(sharing, "begin", lambda *args: None)
+    monkeypatch.setattr(sharing, "share", lambda *args: found.append(args[-1]) or [])
+    monkeypatch.setattr(sharing, "train_here", note)
+    cfg = load_settings(paths, device="cpu,cpu,cpu")
+    torch.set_num_threads(6)
+    try:
+        for folds in ([0, 1, 2], [0, 1], [2]):
+            train_on_devices(cfg, paths, folds, [42])
+        assert torch.get_num_threads() == 6
+    finally:
+        torch.set_num_threads(before)
+    assert found == [2, 2, 2]
 
 
 def test_a_fold_that_fails_is_named_with_its_device_and_the_others_go_on_later(

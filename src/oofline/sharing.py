@@ -29,7 +29,7 @@ from oofline.engines.needs import needs_of
 from oofline.engines.ray_cluster import RayCluster
 from oofline.engines.ray_start import connected, nodes_of, wait_for_nodes
 from oofline.engines.ray_task import Order, Start
-from oofline.engines.threads import limit_threads
+from oofline.engines.threads import limited_threads, threads_per_fold
 from oofline.engines.workers import share
 from oofline.errors import OoflineError
 from oofline.models.hub import model_folder
@@ -42,8 +42,9 @@ from oofline.training.guard import Guard
 def train_on_devices(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int]) -> int:
     """Train every (seed, fold) that is not finished, side by side where there are devices.
 
-    A fold's result does not depend on the engine or on how many devices there are, apart from
-    rounding where they compute differently.
+    A fold's result does not depend on the engine or on how many devices work side by side, apart
+    from rounding where they compute differently. Processes that train one fold together draw
+    random masks of their own.
 
     Returns:
         Number of units trained now.
@@ -55,17 +56,16 @@ def train_on_devices(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int])
     if cfg.engine == "ray":
         return _train_on_cluster(cfg, _absolute(paths), folds, seeds)
     todo = units_left(cfg, paths, folds, seeds)
-    devices = device_list(cfg, len(todo))
+    devices, threads = device_list(cfg, len(todo)), threads_per_fold(cfg)
     if len(devices) < 2:
-        if cfg.cpus_per_fold:
-            limit_threads(cfg.cpus_per_fold)
-        return train_here(cfg, paths, todo, devices[0])
+        with limited_threads(threads):
+            return train_here(cfg, paths, todo, devices[0])
     begin(cfg, paths)
     guard, logs = Guard(cfg.time_limit_hours), paths.experiment(cfg.exp) / "workers"
     say(f"{len(todo)} folds on {', '.join(devices)}, side by side; their logs are in {logs}")
     start = functools.partial(unit_trainer, cfg, paths)
     with guard.signals():
-        done = share(todo, devices, start, logs, guard, _unit_name, cfg.cpus_per_fold)
+        done = share(todo, devices, start, logs, guard, _unit_name, threads)
     stop_if_interrupted(guard)
     return sum(done)
 

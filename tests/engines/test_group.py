@@ -10,8 +10,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import zlib
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
@@ -20,6 +23,7 @@ import pytest
 import torch
 from filelock import FileLock, Timeout
 from safetensors.torch import load_file
+from torch.distributed import distributed_c10d
 
 from oofline import crossval
 from oofline.crossval import begin, train_units, trainer_of
@@ -40,8 +44,10 @@ CURVE = ["step", "epoch", "train_loss", "valid_loss", "score"]
 
 
 @pytest.fixture
-def setup(write_competition, load_settings, forked):
+def setup(write_competition, load_settings, forked, tmp_path, monkeypatch):
     """Paths, and cfg(exp, **changes): three evaluations an epoch, windows of two batches."""
+    (tmp_path / "a place 場所").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a place 場所"))
     paths = write_competition("binary", n=66)
     settings = {"accumulation": 2, "evals_per_epoch": 3.0, "save_minutes": 60.0, "dropout": 0.0}
 
@@ -122,6 +128,43 @@ def test_three_processes_with_cut_batches_and_an_odd_number_of_rows(setup):
     assert_close(paths, ("one", "three"), atol=2e-5)
 
 
+MASKED = {
+    "r-drop, multi-sample, sift, reinit, ema": {
+        "rdrop_alpha": 1.0, "dropout": 0.2, "dropout_samples": 2, "dropout_sample_p": 0.3,
+        "sift_lambda": 1.0, "reinit_layers": 1, "ema_decay": 0.9,
+    },
+    "mixout, fgm, layer-wise rates, fp16": {
+        "mixout_p": 0.3, "fgm_eps": 0.5, "layer_decay": 0.8, "head_lr": 5e-3, "precision": "fp16",
+        "clip_norm": 0.1, "schedule": "cosine",
+    },
+    "lora, awp, average": {
+        "lora_r": 4, "lora_dropout": 0.2, "awp_last_epochs": 1, "checkpoint": "average",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_with_the_same_masks_every_technique_trains_as_in_one(
+    write_competition, load_settings, forked, monkeypatch, name
+):
+    """Masks and noise follow from the rows here; 48 rows are three windows of whole batches."""
+    paths, go_through = write_competition("binary", n=72), Step.__iter__
+
+    def seeded(self):
+        self.passes = getattr(self, "passes", 0) + 1
+        for part, _ in zip(self.parts, go_through(self), strict=False):
+            torch.manual_seed(zlib.crc32(part.tobytes()) + 1000 * self.index + self.passes)
+            yield
+        self._inputs = None
+
+    monkeypatch.setattr(Step, "__iter__", seeded)
+    for exp, device in (("one", "cpu"), ("two", "cpu+cpu")):
+        settings = {"accumulation": 2, "evals_per_epoch": 3.0, "device": device} | MASKED[name]
+        train_units(load_settings(paths, exp=exp, **settings), paths, [0], [42])
+    assert_close(paths, ("one", "two"), atol=2e-6)
+    assert scores(paths, "one")["techniques"].keys() == scores(paths, "two")["techniques"].keys()
+
+
 INPUTS = {
     "pair": {"pair_swap": "train+test"},
     "qa": {"max_len": 20, "doc_stride": 4, "checkpoint": "best"},
@@ -172,6 +215,7 @@ def test_weights_are_the_same_and_masks_differ(setup, tmp_path, monkeypatch, nam
             digest.update(parameter.detach().numpy().tobytes())
         note = tmp_path / f"rank{self.team.rank}"
         note.write_text(f"{digest.hexdigest()} {torch.rand(1).item()}")
+        assert self.cfg.device == "cpu"  # its own, not "cpu+cpu"
         return result(self)
 
     monkeypatch.setattr(fold_module._FoldRun, "result", noting)
@@ -253,6 +297,24 @@ def test_out_of_memory_in_one_process_halves_in_all(setup, monkeypatch):
         assert "out of memory at step 1: 4 rows" in text
         assert "out of memory at step 2: 2 rows" in text
         assert "out of memory at step 3: 1 rows" in text
+    assert_close(paths, ("one", "two"), atol=2e-5)
+
+
+def test_out_of_memory_while_clipping_in_one_process_halves_in_all(setup, monkeypatch):
+    paths, cfg = setup
+    clip, left = torch.nn.utils.clip_grad_norm_, [2]
+
+    def short(parameters, norm):
+        if torch.distributed.is_initialized() and torch.distributed.get_rank() == 1:
+            left[0] -= 1
+            if left[0] == 0:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+        return clip(parameters, norm)
+
+    train_units(cfg("one"), paths, [0], [42])
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", short)
+    train_units(cfg("two", n=2), paths, [0], [42])
+    assert scores(paths, "two")["micro_batch"] == 4
     assert_close(paths, ("one", "two"), atol=2e-5)
 
 
@@ -382,6 +444,39 @@ def test_a_process_that_is_cut_off_from_the_others_does_not_keep_them(setup, mon
     monkeypatch.setattr(group_module, "CAUSE_SECONDS", 0.5)
     with pytest.raises(OoflineError, match=r"rank 0 on cpu failed: another process .* has ended"):
         train_units(cfg("two", n=2), paths, [0], [42])
+
+
+def test_a_process_that_hangs_is_not_waited_for_without_end(setup, monkeypatch):
+    paths, cfg = setup
+    evaluate = Evaluator.evaluate
+
+    def hanging(self):
+        if self.team.rank == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        distributed_c10d._set_pg_timeout(timedelta(seconds=1))  # in place of `PATIENCE`
+        evaluate(self)
+
+    monkeypatch.setattr(Evaluator, "evaluate", hanging)
+    monkeypatch.setattr(group_module, "CAUSE_SECONDS", 0.5)
+    says = r"rank 0 on cpu failed: another process .* cannot be reached \(.*[Tt]imed out"
+    with pytest.raises(OoflineError, match=says):
+        train_units(cfg("two", n=2), paths, [0], [42])
+    assert [p for p in psutil.Process().children() if p.status() == psutil.STATUS_STOPPED] == []
+
+
+def test_processes_divide_the_threads_of_the_one_that_starts_them(setup, monkeypatch):
+    paths, cfg = setup
+    posts = []
+
+    def note(label, start, post):
+        posts.append((label, post.threads))
+        raise OoflineError("no process here")
+
+    monkeypatch.setattr(group_module, "Child", note)
+    monkeypatch.setattr(group_module.torch, "get_num_threads", lambda: 7)
+    with pytest.raises(OoflineError, match="no process here"):
+        train_units(cfg("three", n=3), paths, [0], [42])
+    assert posts == [("rank 0 on cpu", 2)]
 
 
 def test_who_watches_evaluations_sees_them_and_can_end_the_fold(setup):

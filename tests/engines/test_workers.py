@@ -3,9 +3,11 @@
 import functools
 import math
 import os
+import re
 import signal
 import threading
 from collections import Counter
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -138,6 +140,7 @@ def test_a_failure_names_unit_device_and_log_and_stops_the_others(
     out = capsys.readouterr().out
     assert "unit 0 is saved" in out
     assert out.splitlines()[-1] == f"failed: unit 1: the loss is nan (log: {log})"
+    assert "Traceback" in Path(log).read_text()  # the log tells more than the line
 
 
 def test_workers_compute_with_the_threads_they_are_given(forked, tmp_path):
@@ -147,20 +150,47 @@ def test_workers_compute_with_the_threads_they_are_given(forked, tmp_path):
     assert share([1, 2], ["cpu", "cpu"], start, tmp_path, Guard(), str, threads=3) == [3, 3]
 
 
-def test_a_killed_worker_is_named(run, forked, capsys):
+@pytest.mark.parametrize(("number", "how"), [
+    (signal.SIGKILL, "was killed by signal 9 (out of memory?)"),
+    (signal.SIGABRT, "was killed by signal 6"),
+    (0, "ended (0)"),
+])  # fmt: skip
+def test_a_worker_that_is_gone_is_named(run, forked, capsys, number, how):
     ready = forked.Semaphore(0)
 
     def do(unit, device, guard):
         if unit == 1:
             assert ready.acquire(timeout=WAIT)
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number) if number else os._exit(0)
         stop_when_asked(unit, device, guard, ready)
 
-    with pytest.raises(OoflineError, match=r"unit 1 on cpu/\d: its process was killed by signal 9"):
+    says = rf"unit 1 on cpu/\d: its process {re.escape(how)} \(log: "
+    with pytest.raises(OoflineError, match=says):
         run(do, [0, 1])
     out = capsys.readouterr().out
     assert "unit 0 is saved" in out
-    assert "failed: unit 1: its process was killed by signal 9" in out.splitlines()[-1]
+    assert f"failed: unit 1: its process {how} (log: " in out.splitlines()[-1]
+
+
+def test_a_worker_that_dies_in_the_middle_of_a_message_is_named(run, monkeypatch):
+    def do(unit, device, guard):
+        def cut(self, data):
+            os.write(self.fileno(), b"\0\0\0\x20half")  # 32 bytes are announced
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        Connection._send_bytes = cut  # of this process alone
+        say("a line")
+
+    with pytest.raises(OoflineError, match="unit 1 on cpu: its process was killed by signal 9"):
+        run(do, [1], devices=["cpu"])
+
+
+def test_a_worker_takes_its_gpu_by_number(run, tmp_path, monkeypatch):
+    """torch takes no "cuda" without a number there, the name of a machine's only GPU."""
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: print(f"took {index!r}"))
+    assert sorted(run(lambda unit, device, guard: unit, [1, 2], devices=["cuda", "cuda:1"]))
+    logs = [(tmp_path / "logs" / name).read_text() for name in ("cuda.log", "cuda-1.log")]
+    assert ["took 0" in logs[0], "took 1" in logs[1]] == [True, True]
 
 
 def test_a_bug_is_a_bug_here_too(run, tmp_path):
@@ -218,6 +248,21 @@ def test_the_time_limit_ends_each_worker_on_its_own(run, forked, capsys):
         run(do, [0, 1], guard=Guard(time_limit_hours=99.0))
     assert stop.value.exit_code == 0
     assert "unit 0 is saved" in capsys.readouterr().out
+
+
+def test_a_failure_after_the_time_limit_is_no_success(run, forked):
+    both, late = forked.Barrier(2), forked.Semaphore(0)
+
+    def do(unit, device, guard):
+        both.wait(WAIT)
+        if unit == 0:
+            late.release()
+            raise Stopped("time_limit_hours reached: unit 0 is saved", 0)
+        assert late.acquire(timeout=WAIT)
+        raise OoflineError("the disk is full")
+
+    with pytest.raises(OoflineError, match=r"unit 1 on cpu/\d failed: the disk is full"):
+        run(do, [0, 1], guard=Guard(time_limit_hours=99.0))
 
 
 def test_workers_end_when_their_parent_is_killed(run, forked):

@@ -153,6 +153,18 @@ def test_four_bits_without_a_gpu_are_refused_in_one_line(tiny_model, monkeypatch
         load_backbone(CFG(model=cfg.model, lora_r=2, lora_4bit=True), None)
 
 
+@pytest.mark.parametrize(("device", "place"), [
+    ("auto", "cuda"), ("cuda:1", "cuda:1"), ("cuda:1,cuda:0", "cuda:1"),
+    ("cuda:1+cuda:2", "cuda:1"),
+])  # fmt: skip
+def test_four_bits_stand_on_the_first_gpu_that_is_named(monkeypatch, device, place):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda emulated: False)
+    monkeypatch.setattr(four_bit_module.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(four_bit_module, "BitsAndBytesConfig", dict)
+    assert four_bit_module.four_bit(CFG(device=device))["device_map"] == {"": place}
+
+
 @pytest.mark.parametrize("family", ["llama", "bert"])
 def test_a_backbone_in_four_bits_trains_and_is_loaded_again(
     tiny_model, make_task, tmp_path, monkeypatch, family

@@ -1,11 +1,15 @@
 """What the processes of a team tell each other; two real ones over gloo."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
-from oofline.errors import Stopped
+from oofline.errors import OoflineError, Stopped
 from oofline.training import team as team_module
+from oofline.training.guard import Guard
+from oofline.training.keeper import Keeper
 from oofline.training.team import ALONE, AgreedOutOfMemoryError, fingerprint, join, leave
 
 WAIT = 60
@@ -17,7 +21,7 @@ def both(forked, tmp_path):
     """both(function) -> what function(team) gave in each of two processes."""
 
     def run(rank, function, pipe):
-        found = function(join(rank, 2, "cpu", tmp_path / "meeting", threads=1))
+        found = function(join(rank, 2, "cpu", tmp_path / "meeting"))
         pipe.send(found)
         leave()
 
@@ -63,6 +67,42 @@ def test_gradients_are_added_up_in_buckets(both, monkeypatch):
     assert summed(ALONE) == ([[1.0, 10.0, 100.0], None, None], 0.25, 1.0)
 
 
+def short_of_memory(team):
+    """The first process has no room for the gradient that the second has."""
+    parameters = weights([1.0])
+    if team.first:
+        team_module.torch = SimpleNamespace(**vars(torch) | {"zeros_like": refuse})
+    else:
+        parameters[0].grad = torch.tensor([7.0])
+    try:
+        team.add_up_gradients(parameters)
+    except OoflineError as error:
+        return str(error)
+
+
+def refuse(tensor):
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_no_memory_for_a_gradient_ends_the_fold_in_place_of_a_wait(both):
+    one, two = both(short_of_memory)
+    assert one.startswith("out of GPU memory while gradients are added up")
+    assert two.startswith("another process of this fold has ended, or cannot be reached (")
+
+
+def test_a_gpu_is_joined_by_its_number_and_early_drivers_are_helped(monkeypatch, tmp_path):
+    found = {}
+    monkeypatch.setattr(team_module.os, "environ", {})
+    monkeypatch.setattr("accelerate.PartialState", lambda **about: found.update(about))
+    monkeypatch.setattr("accelerate.utils.check_cuda_p2p_ib_support", lambda: False)
+    team = join(1, 2, "cuda:3", tmp_path / "meeting")
+    assert (team.rank, team.size, team.first) == (1, 2, False)
+    assert (found["cpu"], found["backend"]) == (False, "cpu:gloo,cuda:nccl")
+    assert (found["rank"], found["world_size"]) == (1, 2)
+    named = ("LOCAL_RANK", "NCCL_P2P_DISABLE", "NCCL_IB_DISABLE")
+    assert [team_module.os.environ[name] for name in named] == ["3", "1", "1"]
+
+
 def agreed(team):
     """What is told, and how blocks are left that fail in one process only."""
     found = [team.most(team.rank + 3), team.any(team.rank == 1), team.any(False)]
@@ -96,6 +136,19 @@ def test_what_one_process_wants_all_do(both):
     assert one[:-1] == two[:-1]
     assert one[:4] == [4, True, False, [{"rank": 0}, {"rank": 1}]]
     assert one[4:-1] == ["on the way", "inside", "behind", ("interrupted: it is saved", 130)]
+
+
+def kept(team):
+    """Only the first process's last state is old enough."""
+    pulse, written = SimpleNamespace(flush=lambda: None, restart=lambda: None), []
+    minutes = 0.0 if team.first else 60.0
+    keeper = Keeper(Guard(), pulse, lambda: written.append(team.rank), minutes, "a fold", team)
+    keeper.save_if_due()
+    return written
+
+
+def test_all_processes_save_when_one_is_due(both):
+    assert both(kept) == [[0], [1]]
 
 
 def test_alone_nothing_is_changed():

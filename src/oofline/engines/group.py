@@ -4,32 +4,27 @@ The processes train it together (`oofline.training.team`). When one of them dies
 others would wait for it: they are ended, and the fold goes on from its last saved state next time.
 """
 
-import contextlib
 import dataclasses
 import functools
-import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from oofline.config import CFG
+from oofline.engines.child import Child, heard
 from oofline.engines.devices import group_of
 from oofline.engines.rank import Order, start_rank
-from oofline.engines.worker import Post, work
+from oofline.engines.worker import Post
 from oofline.errors import OoflineError, Stopped
 from oofline.progress import bar, say
 from oofline.storage import Paths
 from oofline.tracking import Tracker
-from oofline.training.guard import Guard, no_ctrl_c
+from oofline.training.guard import Guard
 from oofline.training.team import LOST
 
-POLL_SECONDS = 0.2
-"""How often an interrupt is looked for while nothing is heard."""
 CAUSE_SECONDS = 10.0
 """How long the reason is waited for after a process has lost another one."""
 
@@ -60,8 +55,7 @@ def train_in_group(cfg: CFG, paths: Paths, seed: int, fold: int, guard: Guard) -
     with tempfile.TemporaryDirectory(prefix="oofline-", ignore_cleanup_errors=True) as folder:
         order = Order(
             cfg, paths, seed, fold, 0, len(devices), Path(folder) / "meeting",
-            max(1, torch.get_num_threads() // len(devices)), guard.watch is not None,
-            Tracker.group,
+            guard.watch is not None, Tracker.group,
         )  # fmt: skip
         group = _Group(guard, f"seed {seed} fold {fold}")
         say(f"{group.name}: {len(devices)} processes train it together; their logs are in {logs}")
@@ -72,31 +66,12 @@ def train_in_group(cfg: CFG, paths: Paths, seed: int, fold: int, guard: Guard) -
             group.kill()
 
 
-class _Process:
-    """One process of the group, as the one that watches sees it."""
-
-    def __init__(self, label: str, start: Callable[..., Any], post: Post, rank: int) -> None:
-        self.label, self.log, self.rank, self.reported = label, post.log, rank, False
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(theirs, start, post))
-        with no_ctrl_c():
-            self.process.start()
-        theirs.close()
-        self.tell("unit", rank)
-
-    def tell(self, *message: Any) -> None:
-        """Send a message, unless the process has ended meanwhile."""
-        with contextlib.suppress(OSError):
-            self.pipe.send(message)
-
-
 class _Group:
     """The processes of one fold."""
 
     def __init__(self, guard: Guard, name: str) -> None:
         self.guard, self.name = guard, name
-        self.processes: list[_Process] = []
+        self.processes: list[Child] = []
         self.scores: dict[str, Any] = {}
         self.cause: Exception | None = None
         self.stop: Stopped | None = None
@@ -105,24 +80,22 @@ class _Group:
         self.stopping = False
 
     def start(self, order: Order, devices: list[str], logs: Path) -> None:
-        """Start a process for each device."""
+        """Start a process for each device; they divide the threads of this one."""
+        threads = max(1, torch.get_num_threads() // len(devices))
         for rank, device in enumerate(devices):
             log = logs / f"seed{order.seed}-fold{order.fold}-rank{rank}.log"
-            post = Post(device, log, self.guard.seconds_left(), 1.0)
+            post = Post(device, log, self.guard.seconds_left(), threads)
             start = functools.partial(start_rank, dataclasses.replace(order, rank=rank))
-            self.processes.append(_Process(f"rank {rank} on {device}", start, post, rank))
+            self.processes.append(Child(f"rank {rank} on {device}", start, post))
+            self.processes[-1].give(rank)
 
     def run(self) -> dict[str, Any]:
         """Until all have ended, or one has failed; the scores, or what ended them early."""
         working = {process.pipe: process for process in self.processes}
         with bar(self.name, 1) as self.bar:
             while working and not self._is_over():
-                for pipe in wait(list(working), timeout=POLL_SECONDS):
-                    assert isinstance(pipe, Connection)
-                    try:
-                        self._hear(working[pipe], *pipe.recv())
-                    except (EOFError, ConnectionResetError):
-                        self._ended(working.pop(pipe))
+                for process, message in heard(working):
+                    self._hear(process, *message) if message else self._gone(process)
                 if self.guard.interrupted:
                     self._ask_to_stop()
         reason = self.cause or self.lost or self.stop
@@ -131,12 +104,9 @@ class _Group:
         return self.scores
 
     def kill(self) -> None:
-        """End what still runs, at once (files are always whole)."""
+        """End what still runs, at once."""
         for process in self.processes:
-            if process.process.is_alive():
-                process.process.kill()
-            process.process.join()
-            process.pipe.close()
+            process.kill()
 
     def _is_over(self) -> bool:
         """Whether a failure is understood, or has been for too long without a cause."""
@@ -144,19 +114,19 @@ class _Group:
         late = self.lost is not None and time.monotonic() - self.lost_since > CAUSE_SECONDS
         return failed or late
 
-    def _hear(self, process: _Process, kind: str, *content: Any) -> None:
+    def _hear(self, process: Child, kind: str, *content: Any) -> None:
         if kind in ("say", "bar", "seen"):
-            if process.rank == 0:
+            if process.unit == 0:
                 self._show(kind, *content)
             return
         if kind == "ready":
             return
-        process.reported = True
+        process.ended = True
         if kind == "done":
-            process.tell("end")
+            process.end()
             self.scores = content[0] or self.scores
         elif kind == "stopped":
-            if self.stop is None or process.rank == 0:
+            if self.stop is None or process.unit == 0:
                 self.stop = Stopped(*content)
         elif kind == "bug":
             self._failed(RuntimeError(f"{process.label} (log: {process.log}): {content[0]}"))
@@ -176,15 +146,10 @@ class _Group:
                 self.cause = self.cause or wanted
                 self._ask_to_stop()
 
-    def _ended(self, process: _Process) -> None:
+    def _gone(self, process: Child) -> None:
         """A process is gone: as it should be, or killed from outside."""
-        process.process.join()
-        code = process.process.exitcode or 0
-        if not process.reported:
-            how = (
-                f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended ({code})"
-            )
-            self._failed(OoflineError(f"{process.label} {how} (log: {process.log})"))
+        if not process.ended:
+            self._failed(OoflineError(f"{process.label} {process.fate()} (log: {process.log})"))
 
     def _failed(self, reason: Exception) -> None:
         if self.cause is None or isinstance(self.cause, Stopped):

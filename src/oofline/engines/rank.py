@@ -1,5 +1,6 @@
 """What runs in each of the processes that train one fold together."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,6 @@ class Order:
         rank: number of the process.
         size: processes in the group.
         meeting: file over which they find each other.
-        threads: of this process on a CPU.
         watched: whether evaluations are to be shown to the process that started it.
         tracking: group of tracked runs, "" = the experiment.
     """
@@ -46,7 +46,6 @@ class Order:
     rank: int
     size: int
     meeting: Path
-    threads: int
     watched: bool
     tracking: str
 
@@ -61,9 +60,10 @@ def start_rank(order: Order, device: str, guard: Guard) -> Callable[[int], dict[
         OoflineError: those do not end.
     """
     Tracker.group = order.tracking
-    material = prepare(order.cfg, order.paths)
+    cfg = dataclasses.replace(order.cfg, device=device)
+    material = prepare(cfg, order.paths)
     assert isinstance(material, Material)
-    lock = FileLock(order.paths.fold(order.cfg.exp, order.seed, order.fold) / ".group.lock")
+    lock = FileLock(order.paths.fold(cfg.exp, order.seed, order.fold) / ".group.lock")
     if order.rank == 0:
         try:
             lock.acquire(timeout=EARLIER_SECONDS)
@@ -71,14 +71,14 @@ def start_rank(order: Order, device: str, guard: Guard) -> Callable[[int], dict[
             raise OoflineError(
                 "processes of an earlier command still train this fold: end them, or wait"
             ) from None
-    team = join(order.rank, order.size, device, order.meeting, order.threads)
+    team = join(order.rank, order.size, device, order.meeting)
     if order.watched and team.first:
         guard.watch = lambda row: hand_over("seen", row)
 
     def train(rank: int) -> dict[str, Any] | None:
         """Train the fold together with the others; the first gives the scores."""
         try:
-            result = train_fold(order.cfg, material, order.seed, order.fold, guard, team)
+            result = train_fold(cfg, material, order.seed, order.fold, guard, team)
         except Stopped:
             leave()
             raise

@@ -1,5 +1,8 @@
 """How many threads a fold computes with: bits of a result on a CPU depend on it."""
 
+import contextlib
+from collections.abc import Iterator
+
 import threadpoolctl
 import torch
 
@@ -20,3 +23,15 @@ def limit_threads(n: int) -> None:
     """Let this process compute with ``n`` threads: torch, BLAS and OpenMP alike."""
     threadpoolctl.threadpool_limits(n)
     torch.set_num_threads(n)
+
+
+@contextlib.contextmanager
+def limited_threads(n: int) -> Iterator[None]:
+    """Compute with ``n`` threads for the time of the block (see `limit_threads`)."""
+    before = torch.get_num_threads()
+    with threadpoolctl.threadpool_limits(n):
+        try:
+            torch.set_num_threads(n)
+            yield
+        finally:
+            torch.set_num_threads(before)

@@ -39,15 +39,13 @@ class Post:
         device: its device.
         log: file that its output is appended to, tracebacks included.
         seconds: time it has, counted from its start; infinite without a limit.
-        share: the share of this machine's threads that it may use, 0..1 (on a CPU).
-        threads: this many threads instead; 0 = the share.
+        threads: that it computes with (on a CPU).
     """
 
     device: str
     log: Path
     seconds: float
-    share: float
-    threads: int = 0
+    threads: int
 
 
 def work(pipe: Connection, start: Start, post: Post) -> None:
@@ -76,9 +74,10 @@ def _append_output_to(log: Path) -> None:
 
 def _take_device(post: Post) -> None:
     if post.device.startswith("cuda") and "+" not in post.device:  # else it only waits for others
-        torch.cuda.set_device(post.device)  # else memory would be taken on the first GPU as well
+        # else memory would be taken on the first GPU as well
+        torch.cuda.set_device(torch.device(post.device).index or 0)
     elif post.device.startswith("cpu"):
-        limit_threads(post.threads or max(1, int(torch.get_num_threads() * post.share)))
+        limit_threads(post.threads)
 
 
 def _listen(pipe: Connection, units: queue.SimpleQueue[Any], guard: Guard) -> None:
@@ -113,6 +112,7 @@ def _serve(
     except Stopped as stop:
         send("stopped", str(stop), stop.exit_code)
     except OoflineError as error:
+        traceback.print_exc()  # what the line leaves out, for the log
         send("failed", str(error))
     except BaseException:
         traceback.print_exc()

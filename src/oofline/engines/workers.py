@@ -4,22 +4,19 @@ This process hands out the units, shows what the workers say, and ends them all 
 user interrupts, or time is up; each then saves what it is at.
 """
 
-import contextlib
-import multiprocessing
 from collections import deque
 from collections.abc import Callable
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from oofline.board import Board, board
-from oofline.engines.devices import labels
-from oofline.engines.worker import Post, Start, work
-from oofline.errors import OoflineError, Stopped
-from oofline.training.guard import Guard, no_ctrl_c
+import torch
 
-POLL_SECONDS = 0.2
-"""How often an interrupt is looked for while nothing is heard from the workers."""
+from oofline.board import Board, board
+from oofline.engines.child import Child, heard
+from oofline.engines.devices import labels
+from oofline.engines.worker import Post, Start
+from oofline.errors import OoflineError, Stopped
+from oofline.training.guard import Guard
 
 
 def share(
@@ -52,36 +49,18 @@ def share(
         RuntimeError: a bug in a worker, with its traceback.
     """
     logs.mkdir(parents=True, exist_ok=True)
+    threads = threads or max(1, torch.get_num_threads() // len(devices))
     with board("units", len(units)) as table:
         crew = _Crew(units, guard, name, table)
         try:
             for device, label in zip(devices, labels(devices), strict=True):
                 log = logs / f"{label.replace(':', '-').replace('/', '-')}.log"
-                post = Post(device, log, guard.seconds_left(), 1.0 / len(devices), threads)
-                crew.workers.append(_Worker(label, start, post))
+                post = Post(device, log, guard.seconds_left(), threads)
+                crew.workers.append(Child(label, start, post))
             crew.run()
         finally:
             crew.kill()
     return crew.outcomes
-
-
-class _Worker:
-    """One worker process, as this process sees it."""
-
-    def __init__(self, label: str, start: Start, post: Post) -> None:
-        self.label, self.log = label, post.log
-        self.unit: Any = None
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(theirs, start, post))
-        with no_ctrl_c():
-            self.process.start()
-        theirs.close()
-
-    def tell(self, *message: Any) -> None:
-        """Send a message, unless the worker has ended meanwhile."""
-        with contextlib.suppress(OSError):
-            self.pipe.send(message)
 
 
 class _Crew:
@@ -92,7 +71,7 @@ class _Crew:
     ) -> None:
         self.left, self.outcomes, self.n_units = deque(units), list[Any](), len(units)
         self.guard, self.name, self.table = guard, name, table
-        self.workers: list[_Worker] = []
+        self.workers: list[Child] = []
         self.stopping = False
         self.reason: Exception | None = None
 
@@ -100,12 +79,8 @@ class _Crew:
         """Until every worker has ended; then raise what ended them early, if anything did."""
         working = {worker.pipe: worker for worker in self.workers}
         while working:
-            for pipe in wait(list(working), timeout=POLL_SECONDS):
-                assert isinstance(pipe, Connection)
-                try:
-                    self._hear(working[pipe], *pipe.recv())
-                except (EOFError, ConnectionResetError):
-                    self._ended(working.pop(pipe))
+            for worker, message in heard(working):
+                self._hear(worker, *message) if message else self._gone(worker)
             if self.guard.interrupted:
                 self._stop(Stopped(self.guard.reason, self.guard.exit_code))
         if isinstance(self.reason, Stopped):
@@ -116,16 +91,14 @@ class _Crew:
             raise self.reason
 
     def kill(self) -> None:
-        """End what still runs, at once (files are always whole)."""
+        """End what still runs, at once."""
         for worker in self.workers:
-            if worker.process.is_alive():
-                worker.process.kill()
-            worker.process.join()
-            worker.pipe.close()
+            worker.kill()
 
-    def _hear(self, worker: _Worker, kind: str, *content: Any) -> None:
+    def _hear(self, worker: Child, kind: str, *content: Any) -> None:
         unit = self._what(worker)
         where = f"{unit} on {worker.label}"
+        worker.ended = worker.ended or kind in ("stopped", "failed", "bug")
         if kind == "say":
             self.table.say(worker.label, content[0])
         elif kind == "bar":
@@ -147,38 +120,33 @@ class _Crew:
                 self.table.end(unit, content[0] if isinstance(content[0], str) else "")
             self._hand_out(worker)
 
-    def _fail(self, worker: _Worker, reason: str) -> None:
+    def _fail(self, worker: Child, reason: str) -> None:
         """List the worker's unit among those that failed."""
         if worker.unit is not None:
             self.table.fail(self._what(worker), reason, worker.log)
 
-    def _hand_out(self, worker: _Worker) -> None:
-        worker.unit = None
+    def _hand_out(self, worker: Child) -> None:
         if self.left and not self.stopping:
-            worker.unit = self.left.popleft()
-            worker.tell("unit", worker.unit)
+            worker.give(self.left.popleft())
             self.table.begin(self._what(worker), worker.label, worker.log)
         else:
-            worker.tell("end")
+            worker.end()
 
-    def _ended(self, worker: _Worker) -> None:
+    def _gone(self, worker: Child) -> None:
         """A worker is gone: as it should be, or killed from outside."""
-        worker.process.join()
-        code = worker.process.exitcode or 0
-        if code and self.reason is None:
-            how = (
-                f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended ({code})"
-            )
+        if not worker.ended:
+            how = f"its process {worker.fate()}"
+            self._fail(worker, how)
             where = f"{self._what(worker)} on {worker.label}"
-            self._fail(worker, f"its process {how}")
-            self._stop(OoflineError(f"{where}: its process {how} (log: {worker.log})"))
+            self._stop(OoflineError(f"{where}: {how} (log: {worker.log})"))
 
-    def _what(self, worker: _Worker) -> str:
+    def _what(self, worker: Child) -> str:
         return "the start" if worker.unit is None else self.name(worker.unit)
 
     def _stop(self, reason: Exception) -> None:
-        """Ask every worker to save and stop, once; the first reason is the one that counts."""
-        self.reason = self.reason or reason
+        """Ask every worker to save and stop, once; the first failure is what counts, if any."""
+        if self.reason is None or isinstance(self.reason, Stopped):
+            self.reason = reason
         if not self.stopping:
             self.stopping = True
             for worker in self.workers:

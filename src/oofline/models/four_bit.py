@@ -22,7 +22,7 @@ def four_bit(cfg: CFG) -> dict[str, Any]:
     Raises:
         ConfigError: there is no CUDA GPU, or bitsandbytes is not installed.
     """
-    device = cfg.device.split(",")[0].strip()
+    device = cfg.device.split(",")[0].split("+")[0].strip()
     if not torch.cuda.is_available() or not device.startswith(("auto", "cuda")):
         raise ConfigError(
             "lora_4bit needs a CUDA GPU, and the device here is another: leave out lora_4bit, or "

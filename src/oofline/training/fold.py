@@ -1,7 +1,6 @@
 """One fold from start (or from where it was killed) to its files."""
 
 import contextlib
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +76,7 @@ class _FoldRun:
         self.name = f"seed {seed} fold {fold}"
         self.folder = material.paths.fold(cfg.exp, seed, fold)
         self.valid_rows = material.folds.valid_rows(fold)
-        own = dataclasses.replace(cfg, device=team.device) if team.device else cfg
-        self.precision = choose_precision(own)
+        self.precision = choose_precision(cfg)
         self.orders = 2 if cfg.pair_swap == "train+test" else 1  # averaged in prediction
         keep_freed_memory()
         self.unit_seed = _seed_of(seed, fold)

@@ -44,6 +44,6 @@ def window_gradients(
     with step.team.together():
         for technique in techniques:
             technique.after_backward(step)
-    scaler.unscale_(optimizer)
-    norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm or float("inf"))
+        scaler.unscale_(optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm or float("inf"))
     return window_loss, norm

@@ -18,7 +18,7 @@ BUCKET_BYTES = 32 * 2**20
 """Gradients are added up in buckets of about this size, not tensor by tensor."""
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others (one of them may be writing a large state)."""
-LOST = "another process of this fold has ended"
+LOST = "another process of this fold has ended, or cannot be reached"
 """How the message of `PartnerLostError` begins."""
 _WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -39,11 +39,10 @@ class Team:
     Attributes:
         rank: number of this process, 0..W-1; the first writes all files and speaks to the user.
         size: W.
-        device: where this process computes; "" = as the settings say.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, device: str = "") -> None:
-        self.rank, self.size, self.device = rank, size, device
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
 
     @property
     def first(self) -> bool:
@@ -109,16 +108,12 @@ class Team:
         """
         if self.size == 1:
             return
-        try:
+        with _no_way_back():
             for bucket in _take_tensors(tensors, BUCKET_BYTES):
                 flat = _flatten_dense_tensors(bucket)
                 with _others_needed():
                     dist.all_reduce(flat)
                 torch._foreach_copy_(bucket, list(_unflatten_dense_tensors(flat, bucket)))
-        except torch.OutOfMemoryError as error:  # the others add up: too late to halve anything
-            raise OoflineError(
-                "out of GPU memory while gradients are added up: lower batch_size or max_len"
-            ) from error
 
     def add_up_gradients(self, parameters: list[nn.Parameter], *further: Tensor) -> None:
         """Add up ``.grad`` over the processes, and ``further`` tensors of any one element.
@@ -134,7 +129,8 @@ class Team:
         gradients = []
         for parameter, somewhere in zip(parameters, present.tolist(), strict=True):
             if somewhere and parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
+                with _no_way_back():
+                    parameter.grad = torch.zeros_like(parameter)
             if parameter.grad is not None:
                 gradients.append(parameter.grad)
         self.add_up([*gradients, *(tensor.view(1) for tensor in further)])
@@ -172,7 +168,7 @@ def fingerprint(model: nn.Module) -> list[int]:
     return torch.stack(sums).tolist()
 
 
-def join(rank: int, size: int, device: str, meeting: Path, threads: int) -> Team:
+def join(rank: int, size: int, device: str, meeting: Path) -> Team:
     """Meet the other processes of the team; once in the life of a process.
 
     Args:
@@ -180,26 +176,28 @@ def join(rank: int, size: int, device: str, meeting: Path, threads: int) -> Team
         size: processes in the team.
         device: of this process: "cpu", or "cuda:<i>", which no other of them has.
         meeting: a file that does not exist yet, the same for all.
-        threads: of this process on a CPU.
     """
     from accelerate import PartialState
+    from accelerate.utils import check_cuda_p2p_ib_support
 
     on_gpu, index = device.startswith("cuda"), torch.device(device).index or 0
     os.environ |= {
         "RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size),
-        "LOCAL_RANK": str(index if on_gpu else rank), "OMP_NUM_THREADS": str(threads),
+        "LOCAL_RANK": str(index if on_gpu else rank),
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),  # else accelerate chooses a number
     }  # fmt: skip
     if Path("/sys/class/net/lo").exists():
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one machine: its name need not resolve
-    about = {} if not on_gpu else {
-        "backend": "cpu:gloo,cuda:nccl", "rank": rank, "world_size": size,
-    }  # fmt: skip
+    if on_gpu and not check_cuda_p2p_ib_support():  # RTX 40 with an early driver
+        os.environ |= {"NCCL_P2P_DISABLE": "1", "NCCL_IB_DISABLE": "1"}
+    store = dist.FileStore(str(meeting), size)  # no port that somebody else may have
+    store.set_timeout(PATIENCE)
+    backend = {"backend": "cpu:gloo,cuda:nccl"} if on_gpu else {}
     with _others_needed():
         PartialState(
-            cpu=not on_gpu, init_method=meeting.absolute().as_uri(), timeout=PATIENCE, **about
+            cpu=not on_gpu, store=store, rank=rank, world_size=size, timeout=PATIENCE, **backend
         )
-    torch.set_num_threads(threads)
-    return Team(rank, size, device)
+    return Team(rank, size)
 
 
 def leave() -> None:
@@ -218,3 +216,18 @@ def _others_needed() -> Iterator[None]:
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise PartnerLostError(f"{LOST} ({reason})") from error
+
+
+@contextlib.contextmanager
+def _no_way_back() -> Iterator[None]:
+    """Out of memory inside ends the fold: the others add up already, too late to halve anything.
+
+    Raises:
+        OoflineError: in place of it.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OoflineError(
+            "out of GPU memory while gradients are added up: lower batch_size or max_len"
+        ) from error

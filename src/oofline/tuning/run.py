@@ -155,7 +155,8 @@ class Tuning:
         with self.guard.signals():
             if n_workers > 1:
                 say(f"{n_workers} {title} side by side; logs in {self.folder / 'workers'}")
-                share(jobs, devices, start, self.folder / "workers", self.guard, _name)
+                threads, logs = self.search.cfg.cpus_per_fold, self.folder / "workers"
+                share(jobs, devices, start, logs, self.guard, _name, threads)
             else:
                 self._do_here(jobs, title, devices[0])
 
