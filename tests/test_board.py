@@ -203,21 +203,23 @@ from pathlib import Path
 from oofline import board as module
 from oofline.board import board
 from oofline.progress import say
-module.SHOWN_SECONDS["notebook"] = 0.0
+module.SHOWN_SECONDS["notebook"] = {pause}
 with board("units", 3) as table:
-    for fold in range(3):
-        table.begin(f"seed 1 fold {fold}", "cpu/1", Path("cpu-1.log"))
+    for name in ("seed 1 fold 0", "seed 1 fold 1", "seed 1 fold 2"):
+        table.begin(name, "cpu/1", Path("cpu-1.log"))
         for step in range(1, 101):
-            table.follow(f"seed 1 fold {fold}", f"seed 1 fold {fold}", step, 100, "f1 0.81")
-        table.say("cpu/1", f"line {fold}")
-        if fold < 2:
-            table.end(f"seed 1 fold {fold}")
+            table.follow(name, name, step, 100, "f1 0.81")
+        table.say("cpu/1", "line " + name[-1])
+        if name[-1] != "2":
+            table.end(name)
     table.fail("seed 1 fold 2", "the loss is nan", Path("cpu-1.log"))
 """
 
 
-def test_in_a_notebook_it_is_one_output_that_is_updated(tmp_path):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
+@pytest.mark.parametrize("pause", ["0.0", "1000.0"])  # however seldom, the end is always shown
+def test_in_a_notebook_it_is_one_output_that_is_updated(tmp_path, pause):
+    cell = CELL.replace("{pause}", pause)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
     where = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
     outputs = notebook.cells[0]["outputs"]
