@@ -158,6 +158,20 @@ def test_a_unit_that_lost_its_node_waits_again(clock, capsys):
     assert "a on node 1: done in 5 s, f1 0.9; units: 1 done, 1 waiting" in out
 
 
+def test_a_beginning_and_an_end_are_drawn_at_once(clock, capsys):
+    drawn = []
+    with board("units", 2) as table:
+        table.drawn_by(lambda: drawn.append("\n".join(table.text())), 1000.0)
+        table.begin("a", "cpu", LOG)
+        for step in range(50):
+            table.follow("a", "a", step, 50, "")
+        table.end("a")
+        table.begin("b", "cpu", LOG)
+    assert len(drawn) == 3
+    assert drawn[-1].endswith("starting")
+    assert "1 done, 1 running" in drawn[-1]
+
+
 def test_a_plain_log_gets_a_line_per_unit_and_a_table_now_and_then(clock, capsys):
     with board("units", 40) as table:
         for number in range(40):

@@ -69,6 +69,18 @@ def test_a_fold_that_another_process_trains_is_passed_over(
     assert "fold 1: another process is training it" in capsys.readouterr().out
 
 
+def test_folds_of_a_baseline_are_rows_with_their_score(write_competition, load_settings, capsys):
+    paths = write_competition(kind="binary", n=48)
+    cfg = load_settings(paths, kind="ridge", metric="accuracy")
+    assert train_units(cfg, paths, [0, 1], [42]) == 2
+    score = read_json(paths.fold("base", 42, 1) / "scores.json")["score"]
+    line = next(
+        x for x in capsys.readouterr().out.splitlines() if x.startswith("seed 42 fold 1 on")
+    )
+    assert line.startswith("seed 42 fold 1 on cpu: done in ")
+    assert line.endswith(f"accuracy {score:.4g}; units: 2 done")
+
+
 def test_the_last_line_names_folds_that_are_left_to_another_process(write_competition, capsys):
     paths = write_competition(kind="binary", n=48)
     words = ["train", "--comp", "toy", "--kind", "ridge", "--seed", "1,2"]

@@ -22,7 +22,7 @@ from oofline.progress import log_line, on_screen, say, screen
 from oofline.unit_row import UnitRow, span, time_left
 
 SHOWN_SECONDS = {"terminal": 0.25, "notebook": 1.0}
-"""A table that is shown in place is drawn at most this often."""
+"""A table that is shown in place follows the bars at most this often."""
 LONGEST_SILENCE = 300.0
 """Seconds between two tables of a plain log, at most: a twentieth of the time that has passed."""
 RUNNING_ROWS, FINISHED_ROWS, FAILED_ROWS = 24, 3, 5
@@ -60,7 +60,7 @@ class Board:
             log: file that holds what the worker says.
         """
         self.running[unit] = UnitRow(unit, where, log, time.monotonic(), unit)
-        self._show()
+        self._show(changed=True)
 
     def follow(self, unit: str, title: str, done: int, total: int, note: str) -> None:
         """The bar of a unit's process moved on (see `progress.relay_to`)."""
@@ -76,7 +76,7 @@ class Board:
         """A unit lost its worker; it waits for another."""
         row = self.running.pop(unit, None)
         say(f"{row.name if row else unit}: {reason}; it is queued again")
-        self._show()
+        self._show(changed=True)
 
     def end(self, unit: str, outcome: Any = None) -> None:
         """A unit is done; text is shown in place of its last score, False = another has it."""
@@ -174,15 +174,16 @@ class Board:
     def _line(self, text: str) -> None:
         """A plain line: to the log alone where a table is shown in place."""
         log_line(text) if self._is_drawn else say(text)
-        self._show()
+        self._show(changed=True)
 
     @property
     def _is_drawn(self) -> bool:
         return self._pause < float("inf")
 
-    def _show(self) -> None:
+    def _show(self, changed: bool = False) -> None:
+        """Show what is due: in place a unit's beginning or end at once, bars now and then."""
         now = time.monotonic()
-        if now - self._drawn >= self._pause:
+        if changed or now - self._drawn >= self._pause:
             self._drawn = now
             self._draw()
         silence = min(LONGEST_SILENCE, (now - self._began) / 20)

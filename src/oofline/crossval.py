@@ -8,11 +8,11 @@ from filelock import FileLock, Timeout
 
 from oofline.claim import check_settings, claim_experiment, inputs_of
 from oofline.config import CFG
-from oofline.engines.devices import group_of
+from oofline.engines.devices import device_name, group_of
 from oofline.engines.group import train_in_group
 from oofline.engines.in_turn import in_turn
 from oofline.errors import ConfigError, Stopped
-from oofline.progress import say
+from oofline.progress import bar, say
 from oofline.storage import Paths
 from oofline.training.baseline import train_baseline_fold
 from oofline.training.fold import train_fold
@@ -115,7 +115,7 @@ def train_here(cfg: CFG, paths: Paths, todo: list[Unit], device: str = "") -> in
     guard = Guard(cfg.time_limit_hours)
     log = paths.output / "oofline.log"
     with guard.signals():
-        done = in_turn(todo, trainer_of(cfg, material, guard), unit_name, cfg.device, log)
+        done = in_turn(todo, trainer_of(cfg, material, guard), unit_name, device_name(cfg), log)
     stop_if_interrupted(guard)
     return sum(done)
 
@@ -199,4 +199,7 @@ def _train_unit(
         f"(best {shown['score_best']}, last {shown['score_last']}), "
         f"{scores['minutes']:.1f} min, {scores['samples_per_s']:.0f} samples/s"
     )
+    if scores["score"] is not None:  # what a table of units shows in the end
+        with bar(unit_name((seed, fold)), 1) as last:
+            last.advance(1, **{scores["metric"]: scores["score"]})
     return True

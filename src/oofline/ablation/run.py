@@ -17,7 +17,7 @@ from oofline.config import CFG
 from oofline.crossval import is_done, parse_folds, parse_seeds
 from oofline.data.competition import Competition, read_competition
 from oofline.data.folds import Folds, ensure_folds
-from oofline.engines.devices import device_list
+from oofline.engines.devices import device_list, device_name
 from oofline.errors import OoflineError, Stopped
 from oofline.models.backbone import load_tokenizer
 from oofline.progress import bar, say
@@ -153,15 +153,15 @@ class Ablation:
         return len(todo)
 
     def _train_one(self, arm: Arm, unit: Unit, guard: Guard, table: Board) -> None:
-        name, where = unit_of(arm.cfg, unit), device_list(arm.cfg, 1)[0]
+        name, device = unit_of(arm.cfg, unit), device_list(arm.cfg, 1)[0]
         log = self.paths.output / "ablations" / "workers" / f"{name.replace(' ', '-')}.log"
 
         def tell(kind: str, *content: Any) -> None:
             """Show what the unit's process says."""
             table.say(name, *content) if kind == "say" else table.follow(name, *content)
 
-        table.begin(name, where, log)
-        problem = train_apart(arm.cfg, self.paths, unit, guard, where, log, tell)
+        table.begin(name, device_name(dataclasses.replace(arm.cfg, device=device)), log)
+        problem = train_apart(arm.cfg, self.paths, unit, guard, device, log, tell)
         if problem is None:
             table.end(name, self._is_done(arm, unit) or False)
         else:
