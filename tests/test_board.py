@@ -158,6 +158,20 @@ def test_a_unit_that_lost_its_node_waits_again(clock, capsys):
     assert "a on node 1: done in 5 s, f1 0.9; units: 1 done, 1 waiting" in out
 
 
+def test_a_beginning_and_an_end_are_drawn_at_once(clock, capsys):
+    drawn = []
+    with board("units", 2) as table:
+        table.drawn_by(lambda: drawn.append("\n".join(table.text())), 1000.0)
+        table.begin("a", "cpu", LOG)
+        for step in range(50):
+            table.follow("a", "a", step, 50, "")
+        table.end("a")
+        table.begin("b", "cpu", LOG)
+    assert len(drawn) == 3
+    assert drawn[-1].endswith("starting")
+    assert "1 done, 1 running" in drawn[-1]
+
+
 def test_a_plain_log_gets_a_line_per_unit_and_a_table_now_and_then(clock, capsys):
     with board("units", 40) as table:
         for number in range(40):
@@ -203,21 +217,23 @@ from pathlib import Path
 from oofline import board as module
 from oofline.board import board
 from oofline.progress import say
-module.SHOWN_SECONDS["notebook"] = 0.0
+module.SHOWN_SECONDS["notebook"] = {pause}
 with board("units", 3) as table:
-    for fold in range(3):
-        table.begin(f"seed 1 fold {fold}", "cpu/1", Path("cpu-1.log"))
+    for name in ("seed 1 fold 0", "seed 1 fold 1", "seed 1 fold 2"):
+        table.begin(name, "cpu/1", Path("cpu-1.log"))
         for step in range(1, 101):
-            table.follow(f"seed 1 fold {fold}", f"seed 1 fold {fold}", step, 100, "f1 0.81")
-        table.say("cpu/1", f"line {fold}")
-        if fold < 2:
-            table.end(f"seed 1 fold {fold}")
+            table.follow(name, name, step, 100, "f1 0.81")
+        table.say("cpu/1", "line " + name[-1])
+        if name[-1] != "2":
+            table.end(name)
     table.fail("seed 1 fold 2", "the loss is nan", Path("cpu-1.log"))
 """
 
 
-def test_in_a_notebook_it_is_one_output_that_is_updated(tmp_path):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
+@pytest.mark.parametrize("pause", ["0.0", "1000.0"])  # however seldom, the end is always shown
+def test_in_a_notebook_it_is_one_output_that_is_updated(tmp_path, pause):
+    cell = CELL.replace("{pause}", pause)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
     where = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
     outputs = notebook.cells[0]["outputs"]

@@ -8,7 +8,7 @@ import pytest
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
-from oofline import crossval
+from oofline import cli, crossval
 from oofline.crossval import is_done, parse_folds, parse_seeds, train_units
 from oofline.data.competition import read_competition
 from oofline.data.folds import ensure_folds
@@ -67,6 +67,35 @@ def test_a_fold_that_another_process_trains_is_passed_over(
     with FileLock(folder / ".lock"):
         assert train_units(cfg, paths, [0, 1], [42]) == 1
     assert "fold 1: another process is training it" in capsys.readouterr().out
+
+
+def test_folds_of_a_baseline_are_rows_with_their_score(write_competition, load_settings, capsys):
+    paths = write_competition(kind="binary", n=48)
+    cfg = load_settings(paths, kind="ridge", metric="accuracy")
+    assert train_units(cfg, paths, [0, 1], [42]) == 2
+    score = read_json(paths.fold("base", 42, 1) / "scores.json")["score"]
+    line = next(
+        x for x in capsys.readouterr().out.splitlines() if x.startswith("seed 42 fold 1 on")
+    )
+    assert line.startswith("seed 42 fold 1 on cpu: done in ")
+    assert line.endswith(f"accuracy {score:.4g}; units: 2 done")
+
+
+def test_the_last_line_names_folds_that_are_left_to_another_process(write_competition, capsys):
+    paths = write_competition(kind="binary", n=48)
+    words = ["train", "--comp", "toy", "--kind", "ridge", "--seed", "1,2"]
+    for fold in (0, 2):
+        paths.fold("base", 2, fold).mkdir(parents=True)
+    with FileLock(paths.fold("base", 2, 0) / ".lock"), FileLock(paths.fold("base", 2, 2) / ".lock"):
+        assert cli.run(words, paths.root) == 0
+    out = capsys.readouterr().out
+    assert "open " in out  # seed 1 is complete, so it is scored
+    assert out.splitlines()[-1] == (
+        "not trained, as another process is at it: base seed 2 fold 0, base seed 2 fold 2; run "
+        "the same command again afterwards"
+    )
+    assert cli.run(words, paths.root) == 0
+    assert "another process" not in capsys.readouterr().out
 
 
 def test_changed_settings_are_refused_with_the_difference(write_competition, load_settings):

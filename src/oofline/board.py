@@ -5,12 +5,12 @@ and then, with a line for each unit that ends. The log file gets the plain form 
 """
 
 import contextlib
-import heapq
 import io
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -19,16 +19,14 @@ from rich.text import Text
 
 from oofline import progress
 from oofline.progress import log_line, on_screen, say, screen
-from oofline.unit_row import UnitRow, span
+from oofline.unit_row import UnitRow, span, time_left
 
 SHOWN_SECONDS = {"terminal": 0.25, "notebook": 1.0}
-"""A table that is shown in place is drawn at most this often."""
+"""A table that is shown in place follows the bars at most this often."""
 LONGEST_SILENCE = 300.0
 """Seconds between two tables of a plain log, at most: a twentieth of the time that has passed."""
 RUNNING_ROWS, FINISHED_ROWS, FAILED_ROWS = 24, 3, 5
 """Most units of each kind that the table holds."""
-EXACT_ROUNDS = 8
-"""How many units of each running one are planned one by one; before that they go on in step."""
 WIDTH = 120
 """Characters of a line of a plain table, at most."""
 
@@ -62,7 +60,7 @@ class Board:
             log: file that holds what the worker says.
         """
         self.running[unit] = UnitRow(unit, where, log, time.monotonic(), unit)
-        self._show()
+        self._show(changed=True)
 
     def follow(self, unit: str, title: str, done: int, total: int, note: str) -> None:
         """The bar of a unit's process moved on (see `progress.relay_to`)."""
@@ -78,18 +76,19 @@ class Board:
         """A unit lost its worker; it waits for another."""
         row = self.running.pop(unit, None)
         say(f"{row.name if row else unit}: {reason}; it is queued again")
-        self._show()
+        self._show(changed=True)
 
-    def end(self, unit: str, note: str = "") -> None:
-        """A unit is done; ``note`` is shown in place of its last score, where it is given."""
+    def end(self, unit: str, outcome: Any = None) -> None:
+        """A unit is done; text is shown in place of its last score, False = another has it."""
         row, seconds = self._leave(unit)
         self.n_done += 1
         self._seconds += seconds
-        score = note or row.score
+        score = outcome if isinstance(outcome, str) else row.score
+        score = "left to another process" if outcome is False else score
         took = f"done in {span(seconds)}"
         self._finished.append((row.name, row.where, "", score, "", took))
         score = f", {score}" if score else ""
-        self._line(f"{row.name} on {row.where}: {took}{score}; {self.counts()}")
+        self._line(f"{row.label}: {took}{score}; {self.counts()}")
 
     def fail(self, unit: str, reason: str, log: Path) -> None:
         """A unit failed; it is listed again when the board is closed.
@@ -101,13 +100,12 @@ class Board:
         """
         row, _ = self._leave(unit)
         self.failures.append((row.name, reason, log))
-        self._line(f"{row.name} on {row.where}: failed, {reason}; {self.counts()}")
+        self._line(f"{row.label}: failed, {reason}; {self.counts()}")
 
     def counts(self) -> str:
         """How many units are in which state, and the time left for all, in one line."""
-        waiting = self.n_units - self.n_done - len(self.running) - len(self.failures)
         numbers = {
-            "done": self.n_done, "running": len(self.running), "waiting": max(0, waiting),
+            "done": self.n_done, "running": len(self.running), "waiting": self._n_waiting(),
             "failed": len(self.failures),
         }  # fmt: skip
         parts = [f"{n} {name}" for name, n in numbers.items() if n or name == "done"]
@@ -121,24 +119,12 @@ class Board:
         The rest of each running unit comes from its own bar and from the finished ones; a waiting
         one starts where a running one ends. None while nothing is known, 0 when all are done.
         """
-        now, usual = time.monotonic(), self._usual()
-        rests = [row.rest(now, usual) for row in self.running.values()]
-        known = [rest for rest in rests if rest is not None]
-        waiting = self.n_units - self.n_done - len(self.running) - len(self.failures)
-        if not self.running:
-            return 0.0 if waiting <= 0 else None
-        if not known:
-            return None
-        if usual is None:
-            began = [row.began for row, rest in zip(self.running.values(), rests, strict=True)
-                     if rest is not None]  # fmt: skip
-            usual = sum(now - b + rest for b, rest in zip(began, known, strict=True)) / len(known)
-        rounds = max(0, waiting // len(rests) - EXACT_ROUNDS)  # of thousands, most at once
-        ends = [(usual if rest is None else rest) + rounds * usual for rest in rests]
-        heapq.heapify(ends)
-        for _ in range(waiting - rounds * len(rests)):
-            heapq.heapreplace(ends, ends[0] + usual)
-        return max(ends)
+        rows = list(self.running.values())
+        return time_left(rows, self._n_waiting(), self._usual(), time.monotonic())
+
+    def _n_waiting(self) -> int:
+        known = self.n_done + len(self.running) + len(self.failures)
+        return max(0, self.n_units - known)
 
     def table(self) -> Table:
         """The running units, the last that were finished, and those that failed."""
@@ -171,7 +157,7 @@ class Board:
     def close(self) -> None:
         """List what failed, with the logs."""
         for unit, reason, log in self.failures:
-            say(f"failed: {unit}: {reason} (log: {log})")
+            say(f"failed: {unit}: {reason}" + f" (log: {log})" * (log != Path()))
 
     def drawn_by(self, draw: Callable[[], None], pause: float) -> None:
         """Have ``draw`` show the board in place, at most every ``pause`` seconds."""
@@ -188,15 +174,16 @@ class Board:
     def _line(self, text: str) -> None:
         """A plain line: to the log alone where a table is shown in place."""
         log_line(text) if self._is_drawn else say(text)
-        self._show()
+        self._show(changed=True)
 
     @property
     def _is_drawn(self) -> bool:
         return self._pause < float("inf")
 
-    def _show(self) -> None:
+    def _show(self, changed: bool = False) -> None:
+        """Show what is due: in place a unit's beginning or end at once, bars now and then."""
         now = time.monotonic()
-        if now - self._drawn >= self._pause:
+        if changed or now - self._drawn >= self._pause:
             self._drawn = now
             self._draw()
         silence = min(LONGEST_SILENCE, (now - self._began) / 20)
@@ -220,9 +207,8 @@ def board(title: str, n_units: int) -> Iterator[Board]:
             with _live(table):
                 yield table
         else:
-            if kind == "notebook":
-                _in_notebook(table)
-            yield table
+            with _in_notebook(table) if kind == "notebook" else contextlib.nullcontext():
+                yield table
     finally:
         table.close()
 
@@ -236,8 +222,9 @@ def _live(table: Board) -> Iterator[None]:
     log_line(table.counts())
 
 
-def _in_notebook(table: Board) -> None:
-    """One output of the cell, drawn anew in its place."""
+@contextlib.contextmanager
+def _in_notebook(table: Board) -> Iterator[None]:
+    """One output of the cell, drawn anew in its place, and a last time when all is over."""
     from IPython.display import display
 
     handle = display({"text/plain": table.counts()}, raw=True, display_id=True)
@@ -248,3 +235,7 @@ def _in_notebook(table: Board) -> None:
         handle.update({"text/plain": text}, raw=True)
 
     table.drawn_by(draw, SHOWN_SECONDS["notebook"])
+    try:
+        yield
+    finally:
+        draw()

@@ -1,17 +1,18 @@
 """Folds x seeds: which are left to do, and doing them one after the other."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from oofline.claim import check_settings, claim_experiment, inputs_of
 from oofline.config import CFG
-from oofline.engines.devices import group_of
+from oofline.engines.devices import device_name, group_of
 from oofline.engines.group import train_in_group
+from oofline.engines.in_turn import in_turn
 from oofline.errors import ConfigError, Stopped
-from oofline.progress import say
+from oofline.progress import bar, say
 from oofline.storage import Paths
 from oofline.training.baseline import train_baseline_fold
 from oofline.training.fold import train_fold
@@ -112,10 +113,28 @@ def train_here(cfg: CFG, paths: Paths, todo: list[Unit], device: str = "") -> in
     material = begin(cfg, paths)
     cfg = dataclasses.replace(cfg, device=device or cfg.device)
     guard = Guard(cfg.time_limit_hours)
+    log = paths.output / "oofline.log"
     with guard.signals():
-        done = sum(_train_unit(cfg, material, guard, *unit) for unit in todo)
+        done = in_turn(todo, trainer_of(cfg, material, guard), unit_name, device_name(cfg), log)
     stop_if_interrupted(guard)
-    return done
+    return sum(done)
+
+
+def unit_name(unit: Unit) -> str:
+    """What a unit is called in messages."""
+    return "seed {} fold {}".format(*unit)
+
+
+def say_passed_over(paths: Paths, exps: Sequence[str], units: Sequence[Unit]) -> None:
+    """Say, as a command's last line, which of its units are left to other processes, if any."""
+    names = [f"{exp} seed {seed} fold {fold}" for exp in exps for seed, fold in units
+             if not is_done(paths.fold(exp, seed, fold))]  # fmt: skip
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        say(
+            f"not trained, as another process is at it: {', '.join(names[:3])}{more}; run the "
+            "same command again afterwards"
+        )
 
 
 def stop_if_interrupted(guard: Guard) -> None:
@@ -180,4 +199,7 @@ def _train_unit(
         f"(best {shown['score_best']}, last {shown['score_last']}), "
         f"{scores['minutes']:.1f} min, {scores['samples_per_s']:.0f} samples/s"
     )
+    if scores["score"] is not None:  # what a table of units shows in the end
+        with bar(unit_name((seed, fold)), 1) as last:
+            last.advance(1, **{scores["metric"]: scores["score"]})
     return True

@@ -7,7 +7,7 @@ import pandas as pd
 
 from oofline.claim import check_inputs
 from oofline.config import CFG
-from oofline.crossval import parse_folds, parse_seeds
+from oofline.crossval import parse_folds, parse_seeds, say_passed_over
 from oofline.data.competition import Competition, read_competition
 from oofline.data.folds import Folds, ensure_folds
 from oofline.errors import ConfigError, DataError
@@ -69,6 +69,7 @@ def run_train(options: Any, paths: Paths) -> None:
     say(f"trained {done} folds of {cfg.exp}")
     if complete := _complete_seeds(cfg, paths):
         _score(cfg, paths, complete)
+    say_passed_over(paths, [cfg.exp], [(seed, fold) for seed in seeds for fold in folds])
 
 
 def _complete_seeds(cfg: CFG, paths: Paths) -> list[int]:

@@ -23,6 +23,7 @@ RELAY_SECONDS = 0.2
 
 _active: list[Progress | Live] = []
 _relays: list[Callable[..., None]] = []
+_followers: list[Callable[[str, int, int, str], None]] = []
 _names: list[str] = []
 _quiet: list[bool] = []
 
@@ -100,6 +101,16 @@ def within(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def followed(follow: Callable[[str, int, int, str], None]) -> Iterator[None]:
+    """Bars made in the block show nothing: ``follow(title, done, total, note)`` hears of them."""
+    _followers.append(follow)
+    try:
+        yield
+    finally:
+        _followers.remove(follow)
+
+
+@contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Lines said in the block go to the log file only; bars are shown."""
     _quiet.append(True)
@@ -164,7 +175,7 @@ class Bar:
             self._progress.update(
                 self._task, description=title, completed=done, total=total, note=note
             )
-        hand_over("bar", title, done, total, note)
+        self._pass_on()
         self._tell(time.monotonic())
 
     @property
@@ -180,10 +191,17 @@ class Bar:
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, advance=n, note=self._note)
         now = time.monotonic()
-        if _relays and (now - self._relayed >= RELAY_SECONDS or self.done >= self.total):
+        if now - self._relayed >= RELAY_SECONDS or self.done >= self.total:
             self._relayed = now
-            _relays[-1]("bar", self.title, self.done, self.total, self._note)
+            self._pass_on()
         self._tell(now)
+
+    def _pass_on(self) -> None:
+        """Where it stands, to whoever shows it in its place."""
+        if _followers:
+            _followers[-1](self.title, self.done, self.total, self._note)
+        else:
+            hand_over("bar", self.title, self.done, self.total, self._note)
 
     def _tell(self, now: float) -> None:
         """A plain line, when the last one is old enough; where it is shown live, to the log."""
@@ -194,7 +212,7 @@ class Bar:
         note = f" {self._note}" if self._note else ""
         line = f"{self.title}: {self.done}/{self.total}{note} ({left:.0f} s left)"
         _log.write(line)
-        if self._progress is None and not _relays:
+        if self._progress is None and not _relays and not _followers:
             _print(line)
 
 
@@ -208,7 +226,7 @@ def bar(title: str, total: int, start: int = 0) -> Iterator[Bar]:
         start: units that were done before (a resumed run).
     """
     title = _full(title)
-    if _active or not plain_console().is_terminal:
+    if _active or _followers or not plain_console().is_terminal:
         shown = _active[-1] if _active else None
         yield Bar(title, total, shown if isinstance(shown, Progress) else None, start)
         return

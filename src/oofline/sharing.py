@@ -18,6 +18,7 @@ from oofline.crossval import (
     is_done,
     stop_if_interrupted,
     train_here,
+    unit_name,
     unit_trainer,
     units_left,
 )
@@ -55,6 +56,8 @@ def train_on_devices(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int])
     """
     if cfg.engine == "ray":
         return _train_on_cluster(cfg, _absolute(paths), folds, seeds)
+    if cfg.shared_storage:
+        say('shared_storage is for engine = "ray": this training reads and writes here alone')
     todo = units_left(cfg, paths, folds, seeds)
     devices, threads = device_list(cfg, len(todo)), threads_per_fold(cfg)
     if len(devices) < 2:
@@ -65,13 +68,9 @@ def train_on_devices(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int])
     say(f"{len(todo)} folds on {', '.join(devices)}, side by side; their logs are in {logs}")
     start = functools.partial(unit_trainer, cfg, paths)
     with guard.signals():
-        done = share(todo, devices, start, logs, guard, _unit_name, threads)
+        done = share(todo, devices, start, logs, guard, unit_name, threads)
     stop_if_interrupted(guard)
     return sum(done)
-
-
-def _unit_name(unit: Unit) -> str:
-    return "seed {} fold {}".format(*unit)
 
 
 def _cpu(cfg: CFG) -> str:
@@ -152,8 +151,7 @@ def do_on_cluster(cfg: CFG, paths: Paths, work: Work, guard: Guard) -> list[Any]
         order = Order(
             uuid.uuid4().hex, work.start, paths, logs, time.time() + guard.seconds_left(),
             "" if needs.gpus else _cpu(cfg), needs.cpus, needs.gpus, code_version(),
-            cfg.shared_storage, files,
-            models, work.weights,
+            depot.store.url if depot else "", files, models, work.weights,
         )  # fmt: skip
         cluster = RayCluster(ray, order, needs, depot.fetch if depot else None, work.alone)
         cluster.check_nodes()
@@ -198,7 +196,7 @@ def _train_on_cluster(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int]
             return 0
         work = Work(
             list(todo), functools.partial(node_trainer, cfg, encoder_digest(cfg)),
-            paths.experiment(cfg.exp) / "workers", _unit_name,
+            paths.experiment(cfg.exp) / "workers", unit_name,
         )  # fmt: skip
         guard = Guard(cfg.time_limit_hours)
         do_on_cluster(cfg, paths, work, guard)

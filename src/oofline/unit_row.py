@@ -1,8 +1,12 @@
 """A unit of work that is running somewhere, as one row of a table."""
 
+import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+EXACT_ROUNDS = 8
+"""How many units of each running one are planned one by one; before that they go on in step."""
 _NO_SCORES = ("loss", "samples_per_s")
 
 
@@ -38,6 +42,11 @@ class UnitRow:
     since: float = 0.0
     score: str = ""
 
+    @property
+    def label(self) -> str:
+        """What it is called, and where it runs once it has begun."""
+        return f"{self.name} on {self.where}" if self.where else self.name
+
     def follow(self, title: str, done: int, total: int, note: str, now: float) -> None:
         """Take up what the bar of the unit's process says."""
         if (title, total) != (self.title, self.total):
@@ -62,6 +71,37 @@ class UnitRow:
         """Unit, where, step, score, time left, state."""
         step = f"{self.done}/{self.total}" if self.total else ""
         return self.name, self.where, step, self.score, span(self.rest(now, usual)), self.state
+
+
+def time_left(
+    rows: Sequence[UnitRow], n_waiting: int, usual: float | None, now: float
+) -> float | None:
+    """Seconds until all units are done; a waiting one starts where a running one ends.
+
+    Args:
+        rows: that run.
+        n_waiting: units that do not run yet.
+        usual: seconds of a finished unit; None = there is none yet.
+        now: in seconds of `time.monotonic`.
+
+    Returns:
+        None while nothing is known, 0 when all are done.
+    """
+    rests = [row.rest(now, usual) for row in rows]
+    known = [(now - row.began, rest) for row, rest in zip(rows, rests, strict=True)
+             if rest is not None]  # fmt: skip
+    if not rows:
+        return None if n_waiting else 0.0
+    if not known:
+        return None
+    if usual is None:
+        usual = sum(past + rest for past, rest in known) / len(known)
+    rounds = max(0, n_waiting // len(rests) - EXACT_ROUNDS)  # of thousands, most at once
+    ends = [(usual if rest is None else rest) + rounds * usual for rest in rests]
+    heapq.heapify(ends)
+    for _ in range(n_waiting - rounds * len(rests)):
+        heapq.heapreplace(ends, ends[0] + usual)
+    return max(ends)
 
 
 def span(seconds: float | None) -> str:

@@ -50,7 +50,7 @@ def in_process(monkeypatch):
     """Units are trained without a process of their own; returns the list of those trained."""
     trained = []
 
-    def train(cfg, paths, unit, guard):
+    def train(cfg, paths, unit, guard, device, log, tell):
         trained.append((cfg.exp, *unit))
         try:
             train_units(cfg, paths, [unit[1]], [unit[0]])

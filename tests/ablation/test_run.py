@@ -109,7 +109,7 @@ def test_a_failed_unit_does_not_throw_the_others_away(fabricate, oofline, monkey
     missing.unlink()
     tried = []
 
-    def train(cfg, paths, unit, guard):
+    def train(cfg, paths, unit, *more):
         tried.append((cfg.exp, unit))
         return "the loss is nan at optimizer step 3"
 

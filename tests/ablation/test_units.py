@@ -14,6 +14,7 @@ from oofline.ablation.contrast import decided
 from oofline.ablation.units import at_chance, chance_score, read_runs, train_apart
 from oofline.blocks import blank
 from oofline.errors import ConfigError, DataError, OoflineError, Stopped
+from oofline.progress import bar, say
 from oofline.results import Answer, Task
 from oofline.scoring.decisions import cross_fitted_decision
 from oofline.storage import read_json
@@ -29,7 +30,7 @@ def forked(monkeypatch):
 
     def use(function):
         monkeypatch.setattr(units.multiprocessing, "get_context", lambda kind: context)
-        monkeypatch.setattr(units, "train_units", lambda cfg, paths, folds, seeds: function(cfg))
+        monkeypatch.setattr(units, "_do", lambda cfg, paths, unit, device: function(cfg))
 
     return use
 
@@ -38,11 +39,16 @@ def forked(monkeypatch):
 def unit(write_competition, load_settings):
     """unit(guard, **settings) -> what train_apart says of seed 7, fold 1."""
     paths = write_competition()
+    said = []
 
     def run(guard=None, **settings):
         cfg = load_settings(paths, epochs=1, **settings)
-        return train_apart(cfg, paths, (7, 1), guard or Guard()), paths
+        log = paths.output / "workers" / "unit.log"
+        said.clear()
+        tell = lambda *message: said.append(message)  # noqa: E731
+        return train_apart(cfg, paths, (7, 1), guard or Guard(), "cpu", log, tell), paths
 
+    run.said = said
     return run
 
 
@@ -76,9 +82,30 @@ def test_a_killed_process_is_a_failed_unit(forked, unit):
 
 def test_a_bug_is_no_failed_unit(forked, unit, capfd):
     forked(lambda cfg: 1 / 0)
-    with pytest.raises(RuntimeError, match="seed 7 fold 1 of base: see the traceback above"):
+    with pytest.raises(
+        RuntimeError, match=r"(?s)^seed 7 fold 1 of base \(log: .*ZeroDivisionError"
+    ):
         unit()
-    assert "ZeroDivisionError" in capfd.readouterr().err
+    assert capfd.readouterr() == ("", "")
+
+
+def test_lines_and_bars_come_back_and_the_log_keeps_all(forked, unit, tmp_path, capfd):
+    def work(cfg):
+        say("resumed at step 3")
+        os.write(2, b"a library wrote this\n")
+        with bar("seed 7 fold 1", 4) as line:
+            line.advance(4, f1=0.5)
+
+    forked(work)
+    problem, paths = unit()
+    assert problem is None
+    assert unit.said == [
+        ("say", "resumed at step 3"), ("bar", "seed 7 fold 1", 4, 4, "f1 0.5")
+    ]  # fmt: skip
+    log = (paths.output / "workers" / "unit.log").read_text()
+    assert "resumed at step 3" in log
+    assert "a library wrote this" in log
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_stop_and_its_exit_code_come_back(forked, unit):

@@ -108,6 +108,37 @@ def test_the_time_limit_leaves_the_rest():
     assert stop.value.exit_code == 0
 
 
+def test_the_time_limit_counts_for_units_that_never_begin():
+    """Others may keep the cluster busy."""
+
+    class Busy(SimulatedCluster):
+        def events(self, seconds):
+            return []
+
+    guard = Guard(time_limit_hours=1e-6)
+    with pytest.raises(Stopped, match="time_limit_hours reached with 3 of 3 left") as stop:
+        run(Busy(1, 1), [0, 1, 2], guard)
+    assert stop.value.exit_code == 0
+
+
+def test_a_unit_that_never_began_names_no_place_and_no_log(capsys):
+    class Broken(SimulatedCluster):
+        def events(self, seconds):
+            return [(ticket, "failed", "no process could be started")
+                    for ticket, _ in list(self.waiting)]  # fmt: skip
+
+    with pytest.raises(OoflineError, match=r"^unit 0 failed: no process could be started$"):
+        run(Broken(1, 1), [0])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("unit 0: failed, no process could be started; units: 0 done")
+    assert lines[-1] == "failed: unit 0: no process could be started"
+
+
+def test_a_unit_that_another_process_has_is_not_called_done(capsys):
+    run(SimulatedCluster(1, 1, ends=lambda ticket, unit: ("done", False)), [0])
+    assert "left to another process; units: 1 done" in capsys.readouterr().out
+
+
 def test_at_most_so_many_side_by_side():
     cluster = SimulatedCluster(10, 1)
     assert sorted(run(cluster, list(range(20)), most=2)) == list(range(20))

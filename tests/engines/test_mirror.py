@@ -2,14 +2,17 @@
 
 import dataclasses
 import shutil
+import threading
 
 import pytest
+from filelock import FileLock
 
 from oofline.crossval import begin, is_done, train_units, unit_trainer
 from oofline.engines import mirror as mirror_module
 from oofline.engines.depot import Depot
 from oofline.engines.mirror import Mirror
 from oofline.engines.store import Store
+from oofline.engines.stored_fold import STATE, StoredFold
 from oofline.errors import ConfigError, DataError, OoflineError, Stopped
 from oofline.models.hub import use_folders
 from oofline.storage import write_json
@@ -178,9 +181,36 @@ def test_runs_tracked_offline_come_along_once_they_have_ended(url, project, tmp_
     (node.paths.output / "wandb" / "offline-run-2" / RUNNING).touch()
     keys = node.mirror.leave(done=True)
     assert keys == ["output/toy/wandb/offline-run-1/files/run.wandb"]
+    assert not (node.paths.output / "wandb" / "offline-run-1").exists()
     node.depot.fetch(keys)
     assert (project[1].root / keys[0]).is_file()
-    assert [p.name for p in (node.paths.output / "wandb").iterdir()] == ["offline-run-2"]
+    assert [p.name for p in (node.paths.output / "wandb").glob("*run-*")] == ["offline-run-2"]
+
+
+def test_two_processes_of_a_node_leave_their_runs_one_after_the_other(
+    url, project, tmp_path, monkeypatch
+):
+    nodes = [Node(url, project, tmp_path / "one") for _ in range(2)]
+    run = nodes[0].paths.output / "wandb" / "offline-run-1"
+    (run / "files").mkdir(parents=True)
+    for name in ("a", "b"):
+        (run / "files" / name).touch()
+    put, began, keys = Store.put, threading.Event(), []
+    other = threading.Thread(target=lambda: keys.append(nodes[1].mirror.leave(done=True)))
+
+    def slow(self, file, key):
+        """The first file of the first process goes once the other has had its chance."""
+        if not began.is_set() and "wandb" in key:
+            began.set()
+            other.start()
+            other.join(0.5)
+        put(self, file, key)
+
+    monkeypatch.setattr(Store, "put", slow)
+    mine = nodes[0].mirror.leave(done=True)
+    other.join(60)
+    assert len(mine) == 2
+    assert keys == [[]]
 
 
 def test_an_experiment_there_belongs_to_its_settings_and_inputs(url, project):
@@ -197,12 +227,96 @@ def test_an_experiment_there_belongs_to_its_settings_and_inputs(url, project):
         depot.claim(cfg)
 
 
+def test_a_claim_that_was_cut_short_is_made_again(url, project, monkeypatch):
+    cfg, paths = project
+    depot, put, keys = Depot(url, paths), Store.put, []
+
+    def cut(self, file, key):
+        if keys:
+            raise KeyboardInterrupt
+        keys.append(key)
+        put(self, file, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "put", cut)
+        with pytest.raises(KeyboardInterrupt):
+            depot.claim(cfg)
+    depot.claim(cfg)
+    names = depot.store.names("output/toy/away")
+    assert names == ["cfg.json", "inputs.json"]
+
+
+def test_a_state_that_is_replaced_while_it_is_fetched(url, tmp_path, monkeypatch):
+    """A process of a lost node may push its last state while another takes the fold up."""
+    fold, get = StoredFold(Store(url), "output/toy/away/seed42/fold0"), Store.get
+    states = []
+    for number in range(2):
+        states.append(tmp_path / f"{number}")
+        states[-1].write_text(f"state {number}")
+    fold.put_state({"best.safetensors": states[0], STATE: states[0]})
+
+    def late(self, key, file):
+        if states:
+            fold.put_state({"best.safetensors": states[1], STATE: states[1]})
+            states.clear()
+        get(self, key, file)
+
+    monkeypatch.setattr(Store, "get", late)
+    fold.fetch_state(tmp_path / "fold")
+    assert {p.read_text() for p in (tmp_path / "fold").iterdir()} == {"state 1"}
+    monkeypatch.setattr(Store, "get", get)
+    fold.store.remove(
+        [f"{fold.key}/state/{name}" for name in fold.store.names(f"{fold.key}/state")]
+    )
+    with pytest.raises(OoflineError, match="cannot read"):  # gone for good: no endless look
+        fold.fetch_state(tmp_path / "fold")
+
+
+def test_a_fold_that_another_process_of_the_node_took_up_stays(url, project, tmp_path):
+    node = Node(url, project, tmp_path / "one")
+    assert node.train((42, 0))
+    folder = node.paths.fold("away", 42, 0)
+    with FileLock(folder / ".lock"):
+        (folder / "state.safetensors").write_text("the other's")
+        node.mirror.leave(done=True)
+        assert (folder / "state.safetensors").exists()
+    node.mirror._touched = [folder]
+    node.mirror.leave(done=True)
+    assert [p.name for p in folder.iterdir() if p.name != ".lock"] == []
+
+
+def test_two_models_of_one_name_stay_apart(url, project, tmp_path, tiny_model):
+    cfg, paths = project
+    depot, files, models = Depot(url, paths), {}, {}
+    for number, place in enumerate(("a", "b")):
+        model = shutil.copytree(tiny_model("bert"), tmp_path / place / "best")
+        (model / "config.json").write_text(f'{{"number": {number}}}')
+        pushed = depot.push_inputs(dataclasses.replace(cfg, model=str(model)))
+        files |= pushed[0]
+        models |= pushed[1]
+    mirror = Mirror(Store(url), "toy", tmp_path / "one", files, True, "l")
+    root = mirror.prepare().root
+    texts = [(root / at / "config.json").read_text() for at in models.values()]
+    assert texts == ['{"number": 0}', '{"number": 1}']
+
+
+def test_a_folder_is_the_same_for_a_process_that_runs_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    here = Store("store")
+    here.write_json("a.json", 1)
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert here.url == str(tmp_path / "store")
+    assert Store(here.url).read_json("a.json") == 1
+
+
 def test_inputs_are_pushed_once_and_fetched_once(url, project, tmp_path, monkeypatch):
     _, paths = project
     node = Node(url, project, tmp_path / "one")
     assert (node.paths.input / "train.csv").read_bytes() == (paths.input / "train.csv").read_bytes()
     assert node.paths.folds.read_bytes() == paths.folds.read_bytes()
-    assert (node.paths.root / "models" / "bert" / "config.json").is_file()
+    assert [p.name[8:] for p in (node.paths.root / "models").iterdir()] == ["-bert"]
+    assert list(node.paths.root.glob("models/*/config.json"))
     moved = []
     for name in ("put", "get"):
         monkeypatch.setattr(Store, name, lambda *args, name=name: moved.append(name))

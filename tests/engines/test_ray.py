@@ -17,6 +17,7 @@ import pytest
 
 from oofline import cli
 from oofline.crossval import train_units
+from oofline.engines.ray_cluster import RayCluster
 from oofline.engines.ray_start import connected
 from oofline.engines.store import Store
 from oofline.errors import ConfigError, OoflineError, Stopped
@@ -109,6 +110,32 @@ def test_resources_that_no_node_has_are_refused_at_once(cluster, toy):
         with pytest.raises(ConfigError, match=says):
             train_on_devices(dataclasses.replace(cfg, **wanted), paths, [0], [42])
     assert not paths.experiment("cluster").exists()
+
+
+def test_a_node_with_other_code_or_without_the_project_is_refused(
+    cluster, toy, tmp_path, monkeypatch
+):
+    cfg, paths = toy(kind="ridge")
+    probed = RayCluster._probed
+    monkeypatch.setattr(RayCluster, "_probed", lambda self, seen: probed(self, tmp_path / "none"))
+    with pytest.raises(ConfigError, match=r"^node \S+: it does not see .*: set shared_storage"):
+        train_on_devices(cfg, paths, [0], [42])
+    monkeypatch.setattr("oofline.sharing.code_version", lambda: "0.0")
+    with pytest.raises(ConfigError, match=r"^node \S+: it has oofline .*, this command 0\.0: "):
+        train_on_devices(cfg, paths, [0], [42])
+    assert not paths.fold("cluster", 42, 0).exists()
+
+
+def say_process(paths, device, guard):
+    return lambda unit: os.getpid()
+
+
+def test_a_unit_can_have_a_process_to_itself(cluster, toy, tmp_path):
+    """Its peak memory is its own then, which an ablation compares."""
+    cfg, paths = toy()
+    work = Work(list("abcd"), say_process, tmp_path / "logs", str, alone=True)
+    with engine_ready(cfg, 4):
+        assert len(set(do_on_cluster(cfg, paths, work, Guard()))) == 4
 
 
 @pytest.fixture(scope="module")

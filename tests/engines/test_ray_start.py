@@ -42,10 +42,10 @@ class Growing:
 def test_a_larger_node_is_waited_for_where_that_is_asked(monkeypatch):
     sdk = pytest.importorskip("ray.autoscaler.sdk", reason="ray is not installed")
     cluster = Growing()
-    monkeypatch.setattr(sdk, "request_resources", lambda bundles: cluster.asked.extend(bundles))
+    monkeypatch.setattr(sdk, "request_resources", lambda bundles: cluster.asked.append(bundles))
     monkeypatch.setattr("oofline.engines.ray_start.WAIT_SECONDS", 0.0)
     wait_for_nodes(cluster, Needs(1, 1.0), minutes=1.0, n_units=2)
-    assert cluster.asked == [{"CPU": 1, "GPU": 1.0}] * 2
+    assert cluster.asked == [[{"CPU": 1, "GPU": 1.0}] * 2, []]  # [] = and let them go when idle
     assert cluster.looks >= 3
     with pytest.raises(ConfigError, match="asks for 1 CPU and 1 GPU on one node"):
         wait_for_nodes(Growing(), Needs(1, 1.0), minutes=0.0, n_units=2)

@@ -7,15 +7,17 @@ from typing import Any
 from oofline.ablation.arms import Arm, choose_arms
 from oofline.ablation.contrast import Rows
 from oofline.ablation.entries import Entry, Failures, gather
-from oofline.ablation.spread import train_spread
+from oofline.ablation.spread import train_spread, unit_of
 from oofline.ablation.table import conclusions, frame_of, markdown, shown
 from oofline.ablation.units import Unit, train_apart
 from oofline.baselines.fitting import refuse_targets
+from oofline.board import Board, board
 from oofline.claim import check_inputs, check_settings, inputs_of
 from oofline.config import CFG
 from oofline.crossval import is_done, parse_folds, parse_seeds
 from oofline.data.competition import Competition, read_competition
 from oofline.data.folds import Folds, ensure_folds
+from oofline.engines.devices import device_list, device_name
 from oofline.errors import OoflineError, Stopped
 from oofline.models.backbone import load_tokenizer
 from oofline.progress import bar, say
@@ -122,9 +124,11 @@ class Ablation:
         if self.cfg.engine == "ray":
             self._train_on_cluster(guard)
             return
-        with guard.signals():
+        for note in self.competition.notes if self._n_left() else ():
+            say(note)
+        with guard.signals(), board("units", self._n_left()) as table:
             for unit in self.units:
-                if self._round(unit, guard) and unit != last:
+                if self._round(unit, guard, table) and unit != last:
                     self.write()
 
     def _train_on_cluster(self, guard: Guard) -> None:
@@ -135,7 +139,7 @@ class Ablation:
             cfg, unit = failure.unit
             self.failures[names[cfg.exp], unit] = failure.reason
 
-    def _round(self, unit: Unit, guard: Guard) -> int:
+    def _round(self, unit: Unit, guard: Guard, table: Board) -> int:
         """One unit for every arm; returns how many were trained now."""
         todo = [arm for arm in self.arms if not self._is_done(arm, unit)]
         for arm in todo:
@@ -145,12 +149,24 @@ class Ablation:
                     "from there",
                     guard.exit_code,
                 )
-            say(f"arm {arm.name}, seed {unit[0]} fold {unit[1]} ({self._n_left()} units left)")
-            problem = train_apart(arm.cfg, self.paths, unit, guard)
-            if problem is not None:
-                self.failures[arm.name, unit] = problem
-                say(f"arm {arm.name}, seed {unit[0]} fold {unit[1]} failed: {problem}")
+            self._train_one(arm, unit, guard, table)
         return len(todo)
+
+    def _train_one(self, arm: Arm, unit: Unit, guard: Guard, table: Board) -> None:
+        name, device = unit_of(arm.cfg, unit), device_list(arm.cfg, 1)[0]
+        log = self.paths.output / "ablations" / "workers" / f"{name.replace(' ', '-')}.log"
+
+        def tell(kind: str, *content: Any) -> None:
+            """Show what the unit's process says."""
+            table.say(name, *content) if kind == "say" else table.follow(name, *content)
+
+        table.begin(name, device_name(dataclasses.replace(arm.cfg, device=device)), log)
+        problem = train_apart(arm.cfg, self.paths, unit, guard, device, log, tell)
+        if problem is None:
+            table.end(name, self._is_done(arm, unit) or False)
+        else:
+            self.failures[arm.name, unit] = problem
+            table.fail(name, problem, log)
 
     def _is_done(self, arm: Arm, unit: Unit) -> bool:
         return is_done(self.paths.fold(arm.cfg.exp, *unit))
@@ -190,9 +206,9 @@ class Ablation:
             print_frame(shown(frame_of(self.entries), for_terminal=True), title)
         for line in conclusions(self.rows.task, self.entries):
             say(line)
+        say(f"open {self.folder / 'table.md'} or forest.png")
         if left := self._n_left():
             say(f"{left} units are being trained by another process: run this again afterwards")
-        say(f"open {self.folder / 'table.md'} or forest.png")
         if self.failures:
             n_units, reason = len(self.arms) * len(self.units), next(iter(self.failures.values()))
             raise OoflineError(

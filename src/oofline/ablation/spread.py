@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 
 from oofline.config import CFG
-from oofline.crossval import Unit, begin
+from oofline.crossval import Unit, begin, unit_name
 from oofline.engines.depot import Depot
 from oofline.engines.dispatch import Failure
 from oofline.progress import quiet
@@ -42,7 +42,7 @@ def train_spread(jobs: list[Job], paths: Paths, guard: Guard) -> list[Failure]:
             digests = {cfg.exp: encoder_digest(cfg) for cfg in arms}
             work = Work(
                 some, functools.partial(_trainer, digests), paths.output / "ablations" / "workers",
-                _name, go_on=True, further=arms[1:], alone=True,
+                lambda job: unit_of(*job), go_on=True, further=arms[1:], alone=True,
             )  # fmt: skip
             outcomes = do_on_cluster(arms[0], paths, work, guard)
         failures += [outcome for outcome in outcomes if isinstance(outcome, Failure)]
@@ -56,8 +56,9 @@ def _begin(cfg: CFG, paths: Paths) -> None:
         Depot(cfg.shared_storage, paths).claim(cfg)
 
 
-def _name(job: Job) -> str:
-    return "{} seed {} fold {}".format(job[0].exp, *job[1])
+def unit_of(cfg: CFG, unit: Unit) -> str:
+    """What a unit of an arm is called in messages."""
+    return f"{cfg.exp} {unit_name(unit)}"
 
 
 def _trainer(

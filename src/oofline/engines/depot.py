@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from oofline.errors import ConfigError, DataError, OoflineError
 from oofline.progress import bar, say
 from oofline.storage import PSEUDO_LABELS, Paths, read_json, sha256_of
 
-_CLAIM = ("inputs.json", "cfg.json")
+_CLAIM = ("cfg.json", "inputs.json")
+"""In the order in which they are written: the last one says that both are there."""
 Unit = tuple[int, int]
 """(seed, fold)."""
 
@@ -45,7 +47,7 @@ class Depot:
         """
         folder = self.paths.experiment(cfg.exp)
         keys = [self._key(folder / name) for name in _CLAIM]
-        theirs = self.store.read_json(keys[0])
+        theirs = self.store.read_json(keys[-1])
         if theirs is None:
             for name, key in zip(_CLAIM, keys, strict=True):
                 self.store.put(folder / name, key)
@@ -57,7 +59,7 @@ class Depot:
                 f"shared_storage {self.store.url}: {cfg.exp} was started there with another "
                 f"{' and '.join(changed)}: choose another EXP or another prefix"
             )
-        self._compare_settings(cfg, keys[1])
+        self._compare_settings(cfg, keys[0])
 
     def _compare_settings(self, cfg: CFG, key: str) -> None:
         with _scratch(self.paths) as there:
@@ -96,7 +98,7 @@ class Depot:
         models: dict[str, str] = {}
         model = Path(cfg.model).expanduser()
         if cfg.kind == "transformer" and model.is_dir():
-            models[cfg.model] = f"models/{model.resolve().name}"
+            models[cfg.model] = _model_folder(model.resolve())
             files |= {f"{models[cfg.model]}/{p.name}": p for p in model.iterdir() if p.is_file()}
         digests = {}
         with bar(f"to {self.store.url}", len(files)) as progress:
@@ -115,6 +117,11 @@ class Depot:
             if not (folder / PSEUDO_LABELS).is_file():
                 raise OoflineError(f"{folder} does not exist: make pseudo COMP={self.paths.comp}")
             yield from (p for p in sorted(folder.iterdir()) if p.is_file())
+
+
+def _model_folder(model: Path) -> str:
+    """Where nodes have a model: two of one name, in different folders here, stay apart."""
+    return f"models/{uuid.uuid5(uuid.NAMESPACE_URL, str(model)).hex[:8]}-{model.name}"
 
 
 @contextlib.contextmanager

@@ -44,6 +44,14 @@ def labels(devices: list[str]) -> list[str]:
     ]
 
 
+def device_name(cfg: CFG) -> str:
+    """What to call the device that trains one fold after the other."""
+    if cfg.kind != "transformer":
+        return "cpu"
+    first = cfg.device.split(",")[0].strip()
+    return str(choose_device(first)) if first == "auto" else first
+
+
 def group_of(cfg: CFG) -> list[str]:
     """The devices that train a fold together in this process: those of the first entry."""
     return [name.strip() for name in cfg.device.split(",")[0].split("+")]

@@ -121,7 +121,7 @@ class Dispatch:
             for ticket, kind, *content in self.cluster.events(POLL_SECONDS):
                 if ticket in self.running:
                     self._hear(ticket, kind, *content)
-            if self.guard.interrupted:
+            if self.guard.must_stop(0.0):  # units watch the time too, once they have begun
                 self._stop(Stopped(self.guard.reason, self.guard.exit_code))
             if self.stopping:
                 self._cancel_waiting()
@@ -170,7 +170,7 @@ class Dispatch:
         """The last event of a ticket."""
         if kind == "done":
             self.outcomes.append(content[0])
-            self.table.end(unit, content[0] if isinstance(content[0], str) else "")
+            self.table.end(unit, content[0])
         elif kind == "stopped":
             self.table.say(running.where, content[0])
             reason = "interrupted" if content[1] else "time_limit_hours reached"

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from oofline.engines.store import Store
 from oofline.engines.stored_fold import STATE, StoredFold
@@ -124,7 +124,8 @@ class Mirror:
                 keys += self._put_experiment(experiment)
             keys += self._put_runs()
         for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(Timeout), FileLock(folder / ".lock", timeout=0):
+                _empty(folder)  # unless another process of this node trains there by now
         return keys
 
     def _put_log(self) -> None:
@@ -133,13 +134,17 @@ class Mirror:
 
     def _put_runs(self) -> list[str]:
         """Push runs that were tracked offline and have ended, for `oofline sync`."""
-        runs = [p for p in (self.paths.output / "wandb").glob("*run-*") if p.is_dir()]
-        ended = [run for run in runs if not (run / RUNNING).exists()]
-        files = [path for run in ended for path in sorted(run.rglob("*")) if path.is_file()]
-        for path in files:
-            self.store.put(path, self._key(path))
-        for run in ended:
-            shutil.rmtree(run, ignore_errors=True)
+        folder = self.paths.output / "wandb"
+        if not folder.is_dir():
+            return []
+        with FileLock(folder / ".lock"):  # other processes of this node leave their runs here too
+            runs = [p for p in folder.glob("*run-*") if p.is_dir()]
+            ended = [run for run in runs if not (run / RUNNING).exists()]
+            files = [path for run in ended for path in sorted(run.rglob("*")) if path.is_file()]
+            for path in files:
+                self.store.put(path, self._key(path))
+            for run in ended:
+                shutil.rmtree(run, ignore_errors=True)
         return [self._key(path) for path in files]
 
     def _put_experiment(self, experiment: Path) -> list[str]:
@@ -198,10 +203,10 @@ class _Pusher:
                 self.fold.put_state(files)
                 self._pushed = stamp
                 self.put_log()
-        except OoflineError as error:
-            say(f"this state is not on the shared storage yet: {error}")
         except FileNotFoundError:
             return  # a file of the former state went while it was linked
+        except (OoflineError, OSError) as error:
+            say(f"this state is not on the shared storage yet: {error}")
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 

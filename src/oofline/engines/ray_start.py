@@ -93,6 +93,9 @@ def wait_for_nodes(ray: Any, needs: Needs, minutes: float, n_units: int) -> None
 
         bundle = {"CPU": needs.cpus} | ({"GPU": needs.gpus} if needs.gpus else {})
         request_resources(bundles=[bundle] * min(n_units, 100))
-    while not needs.slots(nodes_of(ray)) and time.monotonic() < end:
-        time.sleep(WAIT_SECONDS)
+        try:
+            while not needs.slots(nodes_of(ray)) and time.monotonic() < end:
+                time.sleep(WAIT_SECONDS)
+        finally:
+            request_resources(bundles=[])  # else the nodes would stay when all is done
     refuse_too_large(needs, nodes_of(ray))

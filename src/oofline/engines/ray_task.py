@@ -93,7 +93,7 @@ def run_unit(
     node = ray.get_runtime_context().get_node_id()
     where = f"{platform.node()}-{node[:4]}"
     log = _log_folder(order) / f"{where}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}.log"
-    with _output_to(log), Line(desk, ticket) as line:
+    with output_to(log), Line(desk, ticket) as line:
         line.send("begun", where, order.logs / log.name)
         outcome, files = _attempt(order, line, log, unit)
     return line.rest, outcome, files
@@ -212,7 +212,7 @@ def _device(order: Order) -> str:
 
 
 @contextlib.contextmanager
-def _output_to(log: Path) -> Iterator[None]:
+def output_to(log: Path) -> Iterator[None]:
     """Everything that is printed meanwhile, by C code too, goes to the file."""
     log.parent.mkdir(parents=True, exist_ok=True)
     former = [os.dup(1), os.dup(2)]

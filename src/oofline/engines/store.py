@@ -1,7 +1,7 @@
 """Shared storage: a folder or an object store behind an fsspec URL, laid out as a project.
 
     files/<SHA-256>                     inputs and models, by content: pushed once, never changed
-    output/<comp>/<exp>/cfg.json        with inputs.json: whose experiment it is
+    output/<comp>/<exp>/inputs.json     with cfg.json: whose experiment it is
     output/<comp>/<exp>/seed<S>/fold<K>/  a finished fold, scores.json last; or the saved state
         state/<id>-<file>               of an unfinished one, and state.json, which names its files
     output/<comp>/<exp>/workers/        logs
@@ -36,13 +36,17 @@ class Store:
     Args:
         url: a folder, or an fsspec URL as in "s3://bucket/prefix".
 
+    Attributes:
+        url: the same for any process: a folder with its whole path.
+
     Raises:
         ConfigError: no such protocol, or its package is not installed.
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
         protocol = url.partition("://")[0] if "://" in url else "file"
+        whole = url if "://" in url else str(Path(url).expanduser().resolve())
+        self.url = whole.rstrip("/")
         options: dict[str, Any] = _QUICK_TO_FAIL.get(protocol, {})
         try:
             self._fs, root = fsspec.core.url_to_fs(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from oofline.engines.store import Store
+from oofline.errors import OoflineError
 
 STATE = "state.safetensors"
 """The file of a state that counts; others belong to it."""
@@ -45,11 +46,15 @@ class StoredFold:
 
     def fetch_state(self, folder: Path) -> None:
         """Bring the saved state here, the file that counts last; nothing where there is none."""
-        manifest = self.store.read_json(f"{self.key}/state.json")
-        if manifest is None:
-            return
-        for name in sorted(manifest, key=lambda name: name == STATE):
-            self.store.get(f"{self.key}/state/{manifest[name]}", folder / name)
+        note = f"{self.key}/state.json"
+        while (manifest := self.store.read_json(note)) is not None:
+            try:
+                for name in sorted(manifest, key=lambda name: name == STATE):
+                    self.store.get(f"{self.key}/state/{manifest[name]}", folder / name)
+                return
+            except OoflineError:
+                if self.store.read_json(note) == manifest:
+                    raise  # else a process of a lost node pushed another one meanwhile
 
     def put_state(self, files: dict[str, Path]) -> None:
         """Push the files of a state by name, then the note that names them; drop the former."""

@@ -117,7 +117,7 @@ class _Crew:
         else:
             if kind == "done":
                 self.outcomes.append(content[0])
-                self.table.end(unit, content[0] if isinstance(content[0], str) else "")
+                self.table.end(unit, content[0])
             self._hand_out(worker)
 
     def _fail(self, worker: Child, reason: str) -> None:

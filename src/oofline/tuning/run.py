@@ -9,8 +9,9 @@ from optuna.trial import TrialState
 
 from oofline.claim import check_settings, claim_experiment, inputs_of
 from oofline.config import RUNTIME_FIELDS
-from oofline.crossval import is_done
+from oofline.crossval import is_done, say_passed_over
 from oofline.engines.devices import device_list
+from oofline.engines.in_turn import in_turn
 from oofline.engines.workers import share
 from oofline.errors import ConfigError, OoflineError, Stopped
 from oofline.progress import bar, say
@@ -158,7 +159,7 @@ class Tuning:
                 threads, logs = self.search.cfg.cpus_per_fold, self.folder / "workers"
                 share(jobs, devices, start, logs, self.guard, _name, threads)
             else:
-                self._do_here(jobs, title, devices[0])
+                self._do_here(jobs, devices[0])
 
     def _do_on_cluster(self, jobs: list[Job]) -> None:
         keep = self.search.keep_models or not isinstance(jobs[0], int)
@@ -168,13 +169,10 @@ class Tuning:
         )  # fmt: skip
         do_on_cluster(self.search.cfg, self.paths, work, self.guard)
 
-    def _do_here(self, jobs: list[Job], title: str, device: str) -> None:
+    def _do_here(self, jobs: list[Job], device: str) -> None:
         try:
-            with bar(title, len(jobs)) as progress:
-                do = worker(self.search, self.paths, device, self.guard)
-                for job in jobs:
-                    do(job)
-                    progress.advance()
+            do = worker(self.search, self.paths, device, self.guard)
+            in_turn(jobs, do, _name, device, self.paths.output / "oofline.log")
         finally:
             Tracker.group = ""
 
@@ -224,6 +222,8 @@ class Tuning:
         for line in self.results.lines:
             say(line)
         say(f"open {self.folder / 'tuning.md'} or sensitivity.png")
+        exps = [cfg.exp for cfg in self.results.rerun_settings] if self.results.best else []
+        say_passed_over(self.paths, exps, self.results.units)
 
     def apply(self, exp: str) -> None:
         """Write the best values to a new experiment, ready to be trained."""
