@@ -109,12 +109,18 @@ def home_of(trial: FrozenTrial) -> int:
     return int(trial.user_attrs.get("home", trial.number))
 
 
-def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Let the next free worker go on with a trial that lost its process, `ATTEMPTS` times at most.
+def requeue(study: optuna.Study, trial: FrozenTrial, died: bool = True) -> None:
+    """Let the next free worker go on with a trial that was left.
 
     It keeps its values and its experiment, so finished folds and saved states are taken up.
+
+    Args:
+        study: the study.
+        trial: what was left.
+        died: whether its process died, after which it is taken up `ATTEMPTS` times at most; else
+            it was interrupted, which may happen any number of times.
     """
-    attempt = int(trial.user_attrs.get("attempt", 1)) + 1
+    attempt = int(trial.user_attrs.get("attempt", 1)) + died
     if attempt > ATTEMPTS or not trial.params:
         return
     attributes = {**trial.user_attrs, "home": home_of(trial), "attempt": attempt}
