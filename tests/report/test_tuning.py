@@ -86,3 +86,16 @@ def test_few_trials_are_counted_in_whole_numbers(tmp_path, drawn):
     tuning.progress(tmp_path / "p.png", frame_of().head(3), {"lr": "log"}, "f1", True)
     ticks = drawn["p"].axes[-1].get_xticks()
     assert np.array_equal(ticks, ticks.round())
+
+
+def test_a_wide_log_axis_has_ticks_that_do_not_touch_and_no_place_for_0(tmp_path, drawn, recwarn):
+    frame = frame_of()
+    frame["penalty"] = 10 ** np.linspace(-2, 3, len(frame))
+    tuning.sensitivity(tmp_path / "s.png", frame, {"penalty": "log"}, "f1", True, {"penalty": 0.0})
+    ax = drawn["s"].axes[0]
+    low, high = ax.get_xlim()
+    assert 0.005 < low < 0.01
+    ticks = [tick for tick in ax.get_xticks() if low <= tick <= high]
+    assert ticks == [0.01, 0.1, 1, 10, 100, 1000]
+    assert "default" not in [text.get_text() for text in drawn["s"].legends[0].get_texts()]
+    assert not [w for w in recwarn if "divide by zero" in str(w.message)]

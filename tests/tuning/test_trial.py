@@ -10,6 +10,7 @@ from oofline.engines import threads
 from oofline.errors import Stopped
 from oofline.storage import Paths
 from oofline.tuning import run as run_module
+from oofline.tuning import study as study_module
 from oofline.tuning import trial as trial_module
 from oofline.tuning.search import Search
 from oofline.tuning.space import Parameter
@@ -72,6 +73,30 @@ def test_a_trial_that_was_thought_dead_and_taken_up_does_not_end_the_search(
     frame = frame_of(study_of(paths), paths)
     assert frame["state"].tolist() == ["complete"] * 2
     assert frame["exp"].tolist() == ["penalty-t0000", "penalty-t0002"]
+
+
+def test_a_process_that_ends_while_values_are_chosen_leaves_nothing_to_wait_for(
+    write_competition, oofline, monkeypatch
+):
+    """It never said that it is alive, so that its silence tells nothing."""
+    paths = write_competition(n=60)
+    monkeypatch.setattr(study_module, "UNBEGUN_SECONDS", 0)
+    assert oofline(*PENALTY, "--trials", "1")[0] == 0
+    study = study_of(paths)
+    study.enqueue_trial({"linear_penalty": 3.0})
+    study.ask()  # the default, say
+    study.ask()  # and one without values so far
+    waiting = optuna.create_trial(
+        state=TrialState.WAITING, params=study.trials[0].params, user_attrs={"home": 0},
+        distributions=study.trials[0].distributions,
+    )  # fmt: skip
+    study.add_trial(waiting)
+    study.ask()  # one that had been taken up before
+    assert [t.state for t in study.trials[1:]] == [TrialState.RUNNING] * 3
+    assert oofline(*PENALTY, "--trials", "3")[0] == 0
+    frame = frame_of(study_of(paths), paths)
+    assert frame["state"].tolist() == ["complete"] * 3
+    assert 3.0 in frame["linear_penalty"].tolist()
 
 
 def test_a_trial_may_be_interrupted_any_number_of_times(

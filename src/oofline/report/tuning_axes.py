@@ -16,7 +16,8 @@ def positions(
 ) -> tuple[np.ndarray, dict[str, int]]:
     """(n,) where values stand on an axis, and for choices text -> position; nan = nowhere."""
     if form != "choice":
-        return pd.to_numeric(column, errors="coerce").to_numpy(float), {}
+        at = pd.to_numeric(column, errors="coerce").to_numpy(float)
+        return np.where((form != "log") | (at > 0), at, np.nan), {}  # 0 is on no log scale
     texts = column.astype(str)
     ticks = ticks or {name: index for index, name in enumerate(sorted(texts.unique(), key=_order))}
     return np.array([ticks.get(text, np.nan) for text in texts], dtype=float), ticks
@@ -36,7 +37,10 @@ def scale(ax: Axes, axis: str, form: str, ticks: dict[str, int], column: pd.Seri
     side = ax.xaxis if axis == "x" else ax.yaxis
     if form == "log":
         (ax.set_xscale if axis == "x" else ax.set_yscale)("log")
-        side.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if axis == "x" else (1.0, 3.0)))
+        at, _ = positions(column, form)
+        wide = np.nanmax(at) / np.nanmin(at) > 200  # there powers of ten are enough
+        between = (2.0, 5.0) if axis == "x" else (3.0,)
+        side.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, *between)))
         side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         side.set_minor_formatter(NullFormatter())
     elif ticks:

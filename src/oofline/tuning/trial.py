@@ -20,7 +20,15 @@ from oofline.training.fold_files import remove_working_files
 from oofline.training.guard import Guard
 from oofline.tuning.pruning import step_after, step_inside, step_of_loss
 from oofline.tuning.search import Search, score_units, trial_settings
-from oofline.tuning.study import BEAT_SECONDS, counts, open_study, requeue, seed_of
+from oofline.tuning.study import (
+    BEAT_SECONDS,
+    counts,
+    mark_begun,
+    open_study,
+    requeue,
+    seed_of,
+    take_up_lost,
+)
 
 LOCK_SECONDS = 60.0
 """How long a fold is waited for that a process still holds whose trial was taken up."""
@@ -94,7 +102,7 @@ def run_trial(search: Search, paths: Paths, device: str, guard: Guard, number: i
 
 def _is_one_left(study: optuna.Study, n_trials: int) -> bool:
     """Whether a trial waits, or one more may start; takes up those whose process is gone."""
-    optuna.storages.fail_stale_trials(study)
+    take_up_lost(study)
     states = counts(study)
     return states[TrialState.WAITING] > 0 or sum(states.values()) < n_trials
 
@@ -127,6 +135,7 @@ class _Trial:
         """
         self.number = trial.number
         try:
+            mark_begun(trial)
             return self._score(trial)
         finally:
             trials = trial.study.get_trials(deepcopy=False)
