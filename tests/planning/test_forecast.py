@@ -4,30 +4,31 @@ import dataclasses
 
 import pytest
 
-from oofline.planning.forecast import (
+from oofline.planning.fold_on import (
     CONTEXT_GB,
-    ESTIMATED,
     LAUNCH_S,
-    MEASURED,
+    TURNS,
     UTILISATION,
-    Jobs,
     Measured,
     Network,
-    forecast,
+    device_memory,
     gpu_memory,
     unit_seconds,
 )
+from oofline.planning.forecast import ESTIMATED, MEASURED, PARTLY, Jobs, forecast
 from oofline.planning.machines import GPUS, KAGGLE, Machine
 
 NETWORK = Network(
     train_flops=6e15, predict_flops=0.5e15, layer_passes=1000, host_s=10.0, fixed_gb=2.0,
-    activation_gb=(3.0, 4.0), precision="auto", format="bf16", half_gb=0.25,
+    activation_gb=(3.0, 4.0), precision="auto", format="bf16", half_gb=0.25, gradient_gb=1.5,
+    exchanges=2000,
 )  # fmt: skip
 ONE = Measured(
     "CPU", startup_s=20.0, unit_s=600.0, error=0.0, kept_gb=0.5, predictions_gb=0.1,
     working_gb=1.5, memory_gb=3.0, room_gb=8.0, network=NETWORK,
 )  # fmt: skip
 HERE = Machine("here", 1)
+GPU = dataclasses.replace(ONE, is_cpu=False)
 
 
 def test_one_process_does_one_fold_after_the_other():
@@ -48,7 +49,7 @@ def test_one_process_does_one_fold_after_the_other():
 @pytest.mark.parametrize(("units", "slots", "rounds"), [(10, 4, 3), (3, 8, 1), (8, 8, 1)])
 def test_side_by_side_there_are_rounds(units, slots, rounds):
     found = forecast(ONE, Jobs(units), Machine("n", slots), overhead_s=1.0)
-    low, high = unit_seconds(ONE, None)
+    low, high = unit_seconds(ONE, HERE)
     assert found.minutes[0] == pytest.approx((14 + rounds * low) / 60)
     assert found.minutes[1] == pytest.approx((30 + rounds * high + units) / 60)  # and the overhead
 
@@ -71,17 +72,19 @@ def test_processes_that_divide_a_cpu_are_slower_and_share_its_memory():
 
 
 def test_another_gpu_takes_its_operations_over_a_share_of_its_peak():
-    low, high = unit_seconds(ONE, GPUS["T4"])
+    low, high = unit_seconds(ONE, Machine("one", 1, GPUS["T4"]))
     assert low == pytest.approx(6.5e15 / (65e12 * UTILISATION[1]) + 5)
     assert high == pytest.approx(6.5e15 / (65e12 * UTILISATION[0]) + 20)
     fp32 = dataclasses.replace(ONE, network=dataclasses.replace(NETWORK, precision="fp32"))
-    assert unit_seconds(fp32, GPUS["T4"])[0] > 7 * low
-    assert unit_seconds(ONE, GPUS["A100"])[1] < high
+    assert unit_seconds(fp32, Machine("one", 1, GPUS["T4"]))[0] > 7 * low
+    assert unit_seconds(ONE, Machine("one", 1, GPUS["A100"]))[1] < high
 
 
 def test_no_gpu_is_faster_than_its_kernels_can_be_started():
     small = dataclasses.replace(NETWORK, train_flops=1e9, predict_flops=0, layer_passes=1e5)
-    low, high = unit_seconds(dataclasses.replace(ONE, network=small), GPUS["H100"])
+    low, high = unit_seconds(
+        dataclasses.replace(ONE, network=small), Machine("one", 1, GPUS["H100"])
+    )
     assert low == pytest.approx(1e5 * LAUNCH_S[0] + 5)
     assert high == pytest.approx(1e5 * LAUNCH_S[1] + 20)
 
@@ -140,3 +143,68 @@ def test_limits_of_kaggle_hold_on_kaggle_alone():
         dataclasses.replace(ONE, network=network), Jobs(5), Machine("T4", 1, GPUS["T4"])
     )
     assert found.notes == ()
+
+
+def test_folds_that_share_a_gpu_fill_its_gaps_or_take_turns():
+    """At best nothing slows down, at worst two folds are no faster than one after the other."""
+    alone = unit_seconds(GPU, Machine("one", 1))
+    halves = Machine("halves", 1, gpus_per_fold=0.5)
+    assert unit_seconds(GPU, halves, 2) == (alone[0], pytest.approx(alone[1] * 2 * TURNS))
+    found = forecast(GPU, Jobs(4), halves)  # two rounds of two
+    assert found.minutes[0] == pytest.approx((14 + 2 * alone[0]) / 60)
+    assert found.minutes[1] == pytest.approx((30 + 2 * 2 * TURNS * alone[1]) / 60)
+    assert found.memory_gb == (pytest.approx(6.0), pytest.approx(6.6))  # of both
+    assert found.basis == PARTLY
+    assert "2 folds at a time share a GPU" in found.notes[0]
+    one_fold = forecast(GPU, Jobs(1), halves)
+    assert one_fold == dataclasses.replace(forecast(GPU, Jobs(1), HERE), machine="halves")
+
+
+def test_the_folds_on_a_gpu_do_not_exceed_its_peak_together():
+    share = Machine("shares", 1, GPUS["T4"], gpus_per_fold=0.5)
+    low = unit_seconds(GPU, share, 2)[0]
+    assert low == pytest.approx(2 * 6.5e15 / (65e12 * UTILISATION[1]) + 5)
+    launching = dataclasses.replace(
+        GPU, network=dataclasses.replace(NETWORK, train_flops=1e9, predict_flops=0)
+    )  # kernels of two folds are started by two processes
+    assert unit_seconds(launching, share, 2)[0] == unit_seconds(launching, share, 1)[0]
+
+
+def test_folds_spread_over_all_gpus_before_they_share_one():
+    machine = Machine("4", 4, gpus_per_fold=0.5)
+    assert machine.slots == 8
+    assert [machine.sharing(n) for n in (1, 4, 5, 8)] == [1, 1, 2, 2]
+    assert forecast(GPU, Jobs(4), machine).basis == MEASURED
+
+
+def test_gpus_that_share_a_fold_divide_its_work_at_best():
+    """At worst they are no faster than one, and wait for the gradients and for new processes."""
+    pair = Machine("pair", 2, gpus_per_fold=2)
+    alone, low_high = unit_seconds(GPU, Machine("one", 1)), unit_seconds(GPU, pair)
+    assert low_high[0] == pytest.approx(10 + (alone[0] - 10) / 2 + 1.5 * 2000 / 100)
+    assert low_high[1] == pytest.approx(alone[1] + 1.5 * 2000 / 3)
+    found = forecast(GPU, Jobs(3), pair)  # one after the other, each starting its processes
+    assert found.minutes[0] == pytest.approx((3 * 14 + 3 * low_high[0]) / 60)
+    assert found.minutes[1] == pytest.approx((3 * 30 + 3 * low_high[1]) / 60)
+    assert found.memory_gb == (pytest.approx(2.0 + 1.0 / 2), pytest.approx(3.3))
+    assert found.basis == PARTLY
+    assert "2 GPUs train a fold together" in found.notes[0]
+    there = [unit_seconds(GPU, Machine("t", n, GPUS["T4"], gpus_per_fold=n)) for n in (1, 2)]
+    assert there[1][0] == pytest.approx((there[0][0] - 5) / 2 + 5 + 1.5 * 2000 / 100)
+    assert there[1][1] == pytest.approx(there[0][1] + 1.5 * 2000 / 3)
+
+
+def test_gpus_that_are_left_over_are_said():
+    machine = Machine("5 x A100", 5, GPUS["A100"], gpus_per_fold=2)
+    assert machine.slots == 2
+    assert "1 of 5 GPUs would do nothing" in forecast(GPU, Jobs(4), machine).notes
+    assert Machine("1 x A100", 1, GPUS["A100"], gpus_per_fold=2).slots == 0
+
+
+def test_weights_stand_on_every_gpu_of_a_fold():
+    low, high = gpu_memory(NETWORK, GPUS["T4"], joined=2)
+    assert low == pytest.approx(2.0 + 1.5 + CONTEXT_GB[0])
+    assert high == gpu_memory(NETWORK, GPUS["T4"])[1]
+    shared = device_memory(GPU, Machine("t", 1, GPUS["T4"], gpus_per_fold=0.5), sharing=2)
+    assert shared[0][0] == pytest.approx(2 * gpu_memory(NETWORK, GPUS["T4"])[0])
+    assert shared[1] == GPUS["T4"].memory_gb

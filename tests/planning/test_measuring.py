@@ -18,8 +18,8 @@ RATES = Rates(
 FOUND = Calibration(
     RATES, (100.0, 50.0), (10.0, 5.0), train_flops_per_token=(6e6, 12e6),
     predict_flops_per_token=2e6, passes=(1.0, 2.0), layers=6, fixed_gb=1.0, half_gb=0.1,
-    activation_gb=2.0, memory_gb=4.0, state_gb=0.75, model_gb=0.25, row_gb=(3e-6, 1e-6), steps=20,
-    seconds=30.0,
+    activation_gb=2.0, memory_gb=4.0, state_gb=0.75, model_gb=0.25, row_gb=(3e-6, 1e-6),
+    gradient_gb=0.2, steps=20, seconds=30.0,
 )  # fmt: skip
 PARTS = [Stretch("", 0, 3), Stretch("awp", 3, 1)]
 FOLD = Fold(4, 10, 1000, evaluations=2, valid_tokens=500, test_tokens=1000, n_valid=64, n_test=128)
@@ -56,10 +56,13 @@ def test_operations_are_weighed_by_the_calendar():
     assert work.predict_flops == pytest.approx(2000 * 2e6)
     assert work.layer_passes == pytest.approx(6 * (3 * 10 + 2 * 10 + (2 * 64 + 128) / 64 / 3))
     assert work.host_s == pytest.approx(3 + 1 + 64 * 0.5)
+    assert (work.gradient_gb, work.exchanges) == (0.2, 3 * 10 + 2 * 10)
     assert work.activation_gb == (2.0, 4.0)  # where both passes' tensors are kept at a time
     base = network(CFG(), [Stretch("", 0, 4)], FOLD, dataclasses.replace(
         FOUND, train_flops_per_token=(6e6,), passes=(1.0,)), "fp32")  # fmt: skip
     assert base.train_flops < work.train_flops
+    several = network(CFG(accumulation=2), PARTS, FOLD, FOUND, "fp32")
+    assert several.exchanges == 25  # once a window, not once a micro-batch
 
 
 def test_processes_on_one_cpu_divide_its_threads(monkeypatch):

@@ -96,6 +96,41 @@ def test_several_devices_are_planned_side_by_side(write_competition, oofline):
     ]  # fmt: skip
 
 
+def test_shares_of_gpus_are_planned_where_there_are_gpus(write_competition, oofline):
+    paths = write_competition(n=60, epochs=1)
+
+    def plan(share, gpus):
+        """Machine -> its row."""
+        code, out, _ = oofline(*TOY, "--gpus-per-fold", share, "--gpus", gpus)
+        assert code == 0
+        rows = read_json(paths.output / "plan" / "base.json")["machines"]
+        return {row["machine"]: row for row in rows}, out
+
+    whole, out = plan("1", "4xA100")
+    assert "gpus_per_fold" not in out
+    halves, out = plan("0.5", "1xA100")  # three folds, two of them side by side
+    assert "gpus_per_fold = 0.5: this machine has not as many GPUs" in out
+    assert "1 x A100: 2 folds at a time share a GPU" in out
+    assert halves["1 x A100"]["memory_gb"][0] > 1.9 * whole["4 x A100"]["memory_gb"][0]
+    pairs, out = plan("2", "4xA100")
+    assert "4 x A100: 2 GPUs train a fold together" in out
+    assert "left out, for a fold asks for more GPUs: Kaggle, P100" in out
+    assert "Kaggle, P100" not in pairs
+    assert pairs["4 x A100"]["minutes"][1] > whole["4 x A100"]["minutes"][1]
+    code, _, err = oofline(*TOY, "--gpus-per-fold", "2", "--gpus", "1xA100")
+    assert code == 2
+    assert 'gpus = "1xA100" are too few: gpus_per_fold = 2' in err
+
+
+def test_processes_that_train_a_fold_together_are_planned_as_such(write_competition, oofline):
+    paths = write_competition(n=60, epochs=1)
+    assert oofline(*TOY, "--device", "cpu+cpu")[0] == 0
+    rows = read_json(paths.output / "plan" / "base.json")["machines"]
+    assert rows[1]["machine"] == "this machine, 2 processes a fold"
+    assert rows[1]["minutes"][1] > rows[0]["minutes"][1]
+    assert rows[1]["memory_gb"][1] > rows[0]["memory_gb"][1]
+
+
 def test_of_a_baseline_one_fold_is_the_calibration(write_competition, oofline):
     paths = write_competition(n=60)
     code, out, _ = oofline(*TOY, "--kind", "ridge")
@@ -119,6 +154,7 @@ def test_of_a_baseline_one_fold_is_the_calibration(write_competition, oofline):
         (("--trials", "-1"), "trials = -1 must be at least 0"),
         (("--minutes", "0"), "minutes = 0.0 must be above 0"),
         (("--fold", "9"), "no fold 9"),
+        (("--device", "cpu,cuda:7"), "cuda:7"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(write_competition, oofline, argv, says):

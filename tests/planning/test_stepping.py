@@ -128,6 +128,7 @@ def test_a_calibration_measures_the_files_and_leaves_none(probe, clock):
     assert 3 * weights < found.state_gb < 3.5 * weights + 1e-3  # weights and two moments
     assert found.fixed_gb == pytest.approx(4 * weights, rel=0.05)
     assert found.half_gb == pytest.approx(weights / 2)
+    assert found.gradient_gb == pytest.approx(weights)
     assert found.row_gb[0] >= found.row_gb[1] > 0
     lengths = made.data.tokens.lengths[material.folds.valid_rows(0)]
     assert found.rates.tokens_per_evaluation_second == pytest.approx(

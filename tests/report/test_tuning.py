@@ -1,4 +1,4 @@
-"""Pictures of a search: drawn for every form of setting, and a band that holds the truth."""
+"""Pictures of a search: drawn for every form of setting, and readable."""
 
 import numpy as np
 import pandas as pd
@@ -50,13 +50,52 @@ def test_trials_without_a_score_are_seen_at_their_values(tmp_path, drawn):
     assert low < 1e-7 < frame["lr"].max() < high
 
 
-def test_the_smooth_band_holds_the_curve_behind_noisy_points():
-    rng = np.random.default_rng(1)
-    x = rng.uniform(-11, -7, 40)
-    y = 0.9 - 0.02 * (x + 9) ** 2 + 0.005 * rng.normal(size=40)
-    grid = np.linspace(-10.8, -7.2, 50)
-    mean, deviation = tuning.smooth(x, y, grid)
-    truth = 0.9 - 0.02 * (grid + 9) ** 2
-    assert np.abs(mean - truth).max() < 0.01
-    assert deviation.max() < 0.005  # of the mean, not of one trial
-    assert (np.abs(mean - truth) < 1.96 * deviation + 1e-3).mean() > 0.8
+def test_a_collapsed_trial_does_not_squeeze_the_others_to_a_line(tmp_path, drawn):
+    frame = frame_of()
+    frame.loc[7, ["score", "estimate"]] = 0.2
+    about = (frame, {"lr": "log"}, "f1", True)
+    tuning.sensitivity(tmp_path / "s.png", *about, {"lr": 2e-5})
+    tuning.progress(tmp_path / "p.png", *about)
+    tuning.parallel(tmp_path / "q.png", *about)
+    for name in ("s", "p"):
+        low, high = drawn[name].axes[0].get_ylim()
+        assert 0.7 < low < high < 1
+        labels = [text.get_text() for text in drawn[name].legends[0].get_texts()]
+        assert "far worse, off the scale" in labels
+    assert drawn["q"].axes[0].get_xlabel().endswith("1 far worse left out")
+    lower = frame.assign(estimate=1 - frame["estimate"], score=1 - frame["score"])
+    tuning.sensitivity(tmp_path / "l.png", lower, {"lr": "log"}, "rmse", False, {"lr": 2e-5})
+    assert drawn["l"].axes[0].get_ylim()[1] < 0.3
+
+
+def test_choices_stand_in_their_order_with_names_that_fit(tmp_path, drawn):
+    frame = frame_of()
+    frame["batch_size"] = np.resize([128, 8, 16], len(frame))
+    frame["model"] = np.resize(["/data/models/first", "/data/models/second"], len(frame))
+    forms = {"batch_size": "choice", "model": "choice"}
+    default = {"batch_size": 16, "model": "other"}
+    tuning.sensitivity(tmp_path / "s.png", frame, forms, "f1", True, default)
+    names = [[tick.get_text() for tick in ax.get_xticklabels()] for ax in drawn["s"].axes]
+    assert names == [["8", "16", "128"], ["first", "second"]]
+    labels = [text.get_text() for text in drawn["s"].legends[0].get_texts()]
+    assert "mean, 95 %" in labels
+    assert labels.count("default") == 1
+
+
+def test_few_trials_are_counted_in_whole_numbers(tmp_path, drawn):
+    tuning.progress(tmp_path / "p.png", frame_of().head(3), {"lr": "log"}, "f1", True)
+    ticks = drawn["p"].axes[-1].get_xticks()
+    assert np.array_equal(ticks, ticks.round())
+
+
+def test_a_wide_log_axis_has_ticks_that_do_not_touch_and_no_place_for_0(tmp_path, drawn, recwarn):
+    frame = frame_of()
+    frame["penalty"] = 10 ** np.linspace(-2, 3, len(frame))
+    tuning.sensitivity(tmp_path / "s.png", frame, {"penalty": "log"}, "f1", True, {"penalty": 0.0})
+    ax = drawn["s"].axes[0]
+    low, high = ax.get_xlim()
+    assert 0.005 < low < 0.01
+    ticks = [tick for tick in ax.get_xticks() if low <= tick <= high]
+    assert ticks == [0.01, 0.1, 1, 10, 100, 1000]
+    assert "default" not in [text.get_text() for text in drawn["s"].legends[0].get_texts()]
+    assert not [w for w in recwarn if "divide by zero" in str(w.message)]

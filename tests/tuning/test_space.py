@@ -48,6 +48,7 @@ def test_the_command_line_comes_before_the_file(tmp_path):
         ("pooling=choice(mean)", "two or more"),
         ("n_folds=range(2,5)", "the same in all trials"),
         ("batch_size=range(0,8)", "batch_size"),
+        ("lr=log(1e-5,1e-3), lr=log(1e-6,1e-4)", "lr is given twice"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(text, message):

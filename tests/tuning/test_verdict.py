@@ -17,10 +17,10 @@ def frame_of(lr, score):
     )
 
 
-def rerun(best, default, claimed):
+def rerun(best, default, claimed, rows=(0.01, 0.07)):
     differences = np.array(best) - np.array(default)
     contrast = Contrast(
-        float(np.mean(best)), (0, 1), np.array(best), float(differences.mean()), (-0.01, 0.01),
+        float(np.mean(best)), (0, 1), np.array(best), float(differences.mean()), rows,
         differences, None, "no difference shown", 100, None, None,
     )  # fmt: skip
     return Rerun(contrast, claimed, 1)
@@ -61,3 +61,24 @@ def test_a_gain_within_seed_noise_is_not():
     assert "It does not beat the default beyond seed noise" in lines
     nothing = " ".join(sentences(frame, (LR,), "f1", True, {"lr": 2e-5}, None))
     assert "not known" in nothing
+
+
+def test_a_gain_that_other_rows_may_not_show_is_said_to_be_so():
+    frame = frame_of([2e-5, 1e-4], [0.85, 0.89])
+    again = rerun([0.890, 0.892, 0.889], [0.850, 0.851, 0.849], 0.89, rows=(-0.01, 0.09))
+    lines = " ".join(sentences(frame, (LR,), "f1", True, {"lr": 2e-5}, again))
+    assert "beats the default beyond seed noise, but not beyond the luck of these rows" in lines
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"), [((-0.002, 0.01), "no difference shown."), ((0.001, 0.007), ", better.")]
+)
+def test_seeds_that_change_nothing_prove_nothing(rows, says):
+    """As of ridge: the same score for every seed is no sign that the difference is real."""
+    frame = frame_of([2e-5, 1e-4], [0.75, 0.754])
+    again = rerun([0.754, 0.754], [0.75, 0.75], 0.754, rows)
+    lines = " ".join(sentences(frame, (LR,), "f1", True, {"lr": 2e-5}, again))
+    assert "No score depends on the seed" in lines
+    assert says in lines
+    assert "seed noise" not in lines
+    assert "winner's optimism" not in lines

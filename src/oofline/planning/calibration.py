@@ -52,6 +52,7 @@ class Calibration:
         state_gb: a resumable state.
         model_gb: model and tokenizer of a finished fold.
         row_gb: (out-of-fold, test) predictions of a row.
+        gradient_gb: gradients, which several GPUs of a fold would exchange.
         steps: optimizer steps that were timed.
         seconds: how long all of it took.
     """
@@ -70,6 +71,7 @@ class Calibration:
     state_gb: float
     model_gb: float
     row_gb: tuple[float, float]
+    gradient_gb: float
     steps: int
     seconds: float
 
@@ -120,8 +122,8 @@ class Calibrator:
             tuple(s.passes for s in stretches), layer_count(self.probe.model.backbone),
             _fixed_bytes(self.probe) / 1e9, 2e-9 * sum(p.numel() for p in parameters),
             activation / 1e9, peak_memory_mb(self.probe.precision.device) / 1e3,
-            state_gb, model_gb, row_gb, sum(len(s.seconds) for s in stretches),
-            self.clock() - began,
+            state_gb, model_gb, row_gb, _gradient_bytes(self.probe) / 1e9,
+            sum(len(s.seconds) for s in stretches), self.clock() - began,
         )  # fmt: skip
 
     def _predict(self, rows: np.ndarray) -> Predicted:
@@ -198,8 +200,12 @@ def _fixed_bytes(probe: Probe) -> int:
     """Weights, gradients of the trained ones, and the optimizer's tensors."""
     parameters = list(probe.model.parameters())
     weights = sum(p.numel() * p.element_size() for p in parameters)
-    gradients = sum(p.numel() * p.element_size() for p in parameters if p.requires_grad)
     entries = probe.optimizer.state.values()
     states = sum(t.numel() * t.element_size() for e in entries for t in e.values()
                  if isinstance(t, torch.Tensor))  # fmt: skip
-    return weights + gradients + states
+    return weights + _gradient_bytes(probe) + states
+
+
+def _gradient_bytes(probe: Probe) -> int:
+    parameters = probe.model.parameters()
+    return sum(p.numel() * p.element_size() for p in parameters if p.requires_grad)

@@ -1,98 +1,21 @@
-"""From what was measured to minutes, memory and disk on a machine. Plain arithmetic.
-
-On the device that was measured the time of a fold is what was measured, give or take. Another GPU
-is not there to be measured: its time is the number of operations (counted here) over a share of
-its published peak, and no less than it takes to start that many kernels. The share and the time to
-start a kernel are ranges, so every forecast is one.
-"""
+"""From what was measured to minutes, memory and disk on a machine. Plain arithmetic."""
 
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from oofline.planning.fold_on import TURNS, Measured, Range, device_memory, unit_seconds
 from oofline.planning.machines import (
     KAGGLE_OUTPUT_GB,
     KAGGLE_SESSION_HOURS,
     KAGGLE_WEEK_HOURS,
-    Gpu,
     Machine,
 )
 
-UTILISATION = (0.10, 0.45)
-"""Share of a GPU's peak that training of an encoder reaches: little with short batches."""
-LAUNCH_S = (0.001, 0.004)
-"""Seconds that a GPU's driver takes to start the kernels of one layer, forward and backward."""
-CONTEXT_GB = (0.4, 1.0)
-"""Memory that CUDA itself takes on a GPU."""
-HERE = 0.1
-"""Least relative width of a forecast for the device that was measured, to each side."""
-GROWTH = 1.5
-"""A process on a CPU grows up to this factor above a minute of it: freed blocks that batches of
-other lengths do not fit into, a second model beside the first for a moment."""
 SHARED_CPU = 1.4
 """Processes side by side on one CPU slow each other down by up to this factor (caches, memory)."""
 MEASURED, ESTIMATED = "measured", "estimated from peak rates, not measured"
-
-Range = tuple[float, float]
-"""(lowest, highest)."""
-
-
-@dataclass(frozen=True)
-class Network:
-    """What a fold of a transformer asks of a GPU.
-
-    Attributes:
-        train_flops: operations of all steps of a fold.
-        predict_flops: operations of all its predictions.
-        layer_passes: layers x forward passes of all steps and predictions.
-        host_s: seconds that do not become shorter on a GPU: building, intervals, files.
-        fixed_gb: weights, gradients and optimizer, 10^9 bytes.
-        activation_gb: (lowest, highest) of the largest step, in the format that was measured.
-        precision: the setting.
-        format: number format that was measured.
-        half_gb: the weights in 16 bits.
-    """
-
-    train_flops: float
-    predict_flops: float
-    layer_passes: float
-    host_s: float
-    fixed_gb: float
-    activation_gb: Range
-    precision: str
-    format: str
-    half_gb: float
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One unit (a fold) on the device that was measured.
-
-    Attributes:
-        device: what it is called.
-        startup_s: seconds from starting a process to the first fold: imports, data, tokens.
-        unit_s: seconds of a fold, the mean over folds.
-        error: relative standard error of it.
-        kept_gb: the finished fold: model and predictions.
-        predictions_gb: the predictions alone (trials of a tuning keep no weights).
-        working_gb: what an unfinished fold takes besides: states, weights of the best evaluation.
-        memory_gb: peak of the process, or of the GPU.
-        room_gb: memory that is there.
-        is_cpu: whether memory is that of a process.
-        network: what a GPU would have to do; None = nothing (a baseline).
-    """
-
-    device: str
-    startup_s: float
-    unit_s: float
-    error: float
-    kept_gb: float
-    predictions_gb: float
-    working_gb: float
-    memory_gb: float
-    room_gb: float
-    is_cpu: bool = True
-    network: Network | None = None
+PARTLY = "measured alone, not as shared"
 
 
 @dataclass(frozen=True)
@@ -150,34 +73,6 @@ class Forecast:
         return asdict(self)
 
 
-def unit_seconds(measured: Measured, gpu: Gpu | None) -> Range:
-    """Seconds of one fold on the device that was measured (None), or on another GPU."""
-    if gpu is None or measured.network is None:
-        width = max(HERE, 2 * measured.error)
-        return measured.unit_s * (1 - width / (1 + width)), measured.unit_s * (1 + width)
-    work = measured.network
-    peak = gpu.tflops[gpu.format_of(work.precision)] * 1e12
-    flops = work.train_flops + work.predict_flops
-    fast, slow = flops / (peak * UTILISATION[1]), flops / (peak * UTILISATION[0])
-    launches = (work.layer_passes * LAUNCH_S[0], work.layer_passes * LAUNCH_S[1])
-    return max(fast, launches[0]) + 0.5 * work.host_s, max(slow, launches[1]) + 2 * work.host_s
-
-
-def gpu_memory(network: Network, gpu: Gpu) -> Range:
-    """Memory on a GPU, 10^9 bytes: weights and optimizer, activations of the largest step, CUDA."""
-    low, high = network.activation_gb
-    form, half = gpu.format_of(network.precision), 0.0
-    if form != "fp32":
-        half = network.half_gb
-        if network.format == "fp32":  # activations are halved, but for sums that stay as they are
-            low, high = 0.5 * low, 0.8 * high
-    elif network.format != "fp32":
-        low, high = low, 2 * high
-    return (
-        network.fixed_gb + low + CONTEXT_GB[0], network.fixed_gb + half + 1.2 * high + CONTEXT_GB[1]
-    )  # fmt: skip
-
-
 def forecast(
     measured: Measured, jobs: Jobs, machine: Machine, overhead_s: float = 0.0,
     slowdown: Range | None = None,
@@ -192,28 +87,51 @@ def forecast(
         slowdown: how much slower a fold is beside others, where the machine's devices are processes
             that divide one CPU; None = they do not.
     """
-    low, high = unit_seconds(measured, machine.gpu)
-    n_slots = max(1, min(machine.count, jobs.n_trials or jobs.n_units))
+    n_slots = max(1, min(machine.slots, jobs.n_trials or jobs.n_units))
+    sharing = machine.sharing(n_slots)
+    low, high = unit_seconds(measured, machine, sharing)
+    memory, room = device_memory(measured, machine, sharing)
     if slowdown is not None:
         low, high = low * slowdown[0], high * slowdown[1]
+        n_processes = n_slots * machine.joined
+        memory = (n_processes * memory[0], n_processes * memory[1])
     overhead = overhead_s * jobs.n_folds if machine.count > 1 else 0.0
     rounds, start = jobs.rounds(n_slots), measured.startup_s
-    seconds = (0.7 * start + rounds * low, 1.5 * start + rounds * high + overhead)
-    most = measured.memory_gb * (GROWTH if measured.is_cpu else 1.1)
-    memory, room = (measured.memory_gb, most), measured.room_gb
-    if machine.gpu is not None and measured.network is not None:
-        memory, room = gpu_memory(measured.network, machine.gpu), machine.gpu.memory_gb
-    elif slowdown is not None:
-        memory = (n_slots * measured.memory_gb, n_slots * most)
+    starts = rounds if machine.joined > 1 else 1  # processes that join start anew for each fold
+    seconds = (0.7 * starts * start + rounds * low, 1.5 * starts * start + rounds * high + overhead)
     kept = measured.predictions_gb if jobs.n_trials else measured.kept_gb
     disk = jobs.n_folds * kept
     peak = disk + n_slots * (measured.working_gb + measured.kept_gb - kept)
     minutes = (seconds[0] / 60, seconds[1] / 60)
     basis = MEASURED if machine.gpu is None else ESTIMATED
-    notes = tuple(_notes(machine, minutes, memory, room, peak))
+    if basis == MEASURED and (sharing > 1 or machine.joined > 1):
+        basis = PARTLY
+    notes = (
+        *_portions(machine, sharing, measured.is_cpu),
+        *_notes(machine, minutes, memory, room, peak),
+    )
     return Forecast(
         machine.label, basis, minutes, (low / 60, high / 60), memory, room, disk, peak, notes
     )
+
+
+def _portions(machine: Machine, sharing: int, on_cpu: bool) -> list[str]:
+    """What folds that share a GPU, or GPUs that share a fold, mean for the forecast."""
+    found = []
+    if sharing > 1:
+        found.append(
+            f"{sharing} folds at a time share a GPU: each as fast as alone at best, "
+            f"{sharing * TURNS:.2g} times slower at worst; the memory is that of all {sharing}"
+        )
+    if machine.joined > 1:
+        parts = "processes" if on_cpu and machine.gpu is None else "GPUs"
+        found.append(
+            f"{machine.joined} {parts} train a fold together: {machine.joined} times as fast at "
+            "best, at worst no faster than one and slowed by the exchange of gradients"
+        )
+    if left := machine.count % machine.joined:
+        found.append(f"{left} of {machine.count} GPUs would do nothing")
+    return found
 
 
 def _notes(machine: Machine, minutes: Range, memory: Range, room: float, disk: float) -> list[str]:

@@ -1,8 +1,10 @@
 """Machines to plan for: GPUs by what their makers publish, and Kaggle's limits."""
 
+import math
 import re
 from dataclasses import dataclass
 
+from oofline.engines.needs import Needs, Node
 from oofline.errors import ConfigError
 from oofline.sources import nearest
 
@@ -67,6 +69,10 @@ KAGGLE_OUTPUT_GB = 20.0
 """Largest output of a notebook, /kaggle/working."""
 
 
+_CPUS = 1e6
+"""CPUs of any machine: they do not limit how many folds its GPUs train."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """GPUs that work side by side.
@@ -76,12 +82,28 @@ class Machine:
         count: how many, at least 1.
         gpu: their kind; None = the device that was measured.
         is_kaggle: whether Kaggle's limits hold there.
+        gpus_per_fold: as the setting: below 1 folds share a GPU, above it GPUs share a fold.
     """
 
     label: str
     count: int
     gpu: Gpu | None = None
     is_kaggle: bool = False
+    gpus_per_fold: float = 1.0
+
+    @property
+    def joined(self) -> int:
+        """GPUs that train a fold together; 1 where folds have one each, or share it."""
+        return max(1, int(self.gpus_per_fold))
+
+    @property
+    def slots(self) -> int:
+        """Folds that can be trained at the same time; 0 = too few GPUs for one."""
+        return Needs(1, self.gpus_per_fold).slots([Node(_CPUS, self.count)])
+
+    def sharing(self, n_folds: int) -> int:
+        """How many of ``n_folds`` at a time are on one GPU, where they spread evenly."""
+        return math.ceil(n_folds / self.count) if self.gpus_per_fold < 1 else 1
 
 
 KAGGLE = (

@@ -23,7 +23,7 @@ from oofline.planning.calendar import (
     stretches,
 )
 from oofline.planning.calibration import Calibration, Calibrator
-from oofline.planning.forecast import Measured, Network
+from oofline.planning.fold_on import Measured, Network
 from oofline.storage import Paths
 from oofline.training.baseline import train_baseline_fold
 from oofline.training.guard import Guard
@@ -158,7 +158,7 @@ def network(
         flops, predict_tokens(fold) * found.predict_flops_per_token, found.layers * passes,
         rates.build_s + rates.write_s + fold.n_valid * rates.interval_s, found.fixed_gb,
         (found.activation_gb, found.activation_gb * max(1.0, most)), cfg.precision, form,
-        found.half_gb,
+        found.half_gb, found.gradient_gb, step_passes / cfg.accumulation,
     )  # fmt: skip
 
 

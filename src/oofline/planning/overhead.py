@@ -25,7 +25,7 @@ def engine_overhead(engine: str, paths: Paths) -> tuple[float, str]:
     path = paths.root / "output" / "bench" / "engines.json"
     if path.exists() and (found := stored_overhead(read_json(path), engine)) is not None:
         return found, f"{path}"
-    return measured_overhead(), f"{N_UNITS} units that do nothing, local engine"
+    return measured_overhead(), f"{N_UNITS} units that do nothing, on the local engine"
 
 
 def stored_overhead(content: Any, engine: str) -> float | None:

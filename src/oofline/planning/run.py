@@ -13,15 +13,8 @@ from oofline.config import CFG
 from oofline.crossval import Unit, is_done, parse_folds, parse_seeds
 from oofline.engines.devices import device_list
 from oofline.errors import ConfigError
-from oofline.planning.forecast import (
-    ESTIMATED,
-    SHARED_CPU,
-    UTILISATION,
-    Forecast,
-    Jobs,
-    Range,
-    forecast,
-)
+from oofline.planning.fold_on import UTILISATION, Range
+from oofline.planning.forecast import ESTIMATED, SHARED_CPU, Forecast, Jobs, forecast
 from oofline.planning.machines import KAGGLE, Machine, parse_gpus
 from oofline.planning.measuring import Findings, measure
 from oofline.planning.overhead import engine_overhead
@@ -57,6 +50,8 @@ def run_plan(options: Any, paths: Paths) -> None:
         overhead_s, source = engine_overhead(cfg.engine, paths)
     rows = [forecast(found.measured, jobs, m, overhead_s, slower) for m, slower in machines]
     _show(cfg, paths, rows, jobs, len(units) - len(todo))
+    if overhead_s:
+        say(f"handing out a fold takes {overhead_s:.2g} s ({source}), {cfg.engine} engine")
     path = paths.output / "plan" / f"{cfg.exp}.json"
     engine = {"seconds_per_unit": overhead_s, "source": source}
     write_json(path, _content(cfg, found, todo, jobs, rows) | {"engine": engine})
@@ -79,11 +74,16 @@ def check_options(cfg: CFG, options: Any) -> Machine | None:
         raise ConfigError(f"trials = {options.trials} must be at least 0")
     if not (0 < options.minutes < math.inf):
         raise ConfigError(f"minutes = {options.minutes} must be above 0")
+    device_list(settings_here(cfg), 1)  # refuses what is not there
     asked = parse_gpus(options.gpus)
     if asked is not None and asked.gpu is not None:
         if cfg.kind != "transformer":
             raise ConfigError(f'gpus = "{options.gpus}", but kind "{cfg.kind}" trains on a CPU')
         asked.gpu.format_of(cfg.precision)
+        if asked.count < cfg.gpus_per_fold:
+            raise ConfigError(
+                f'gpus = "{options.gpus}" are too few: gpus_per_fold = {cfg.gpus_per_fold:g}'
+            )
     return asked
 
 
@@ -92,15 +92,44 @@ def machines_for(
 ) -> list[tuple[Machine, Range | None]]:
     """This machine, Kaggle's and the one that was asked for; how much folds slow each other down.
 
-    The second is None where every fold has a device of its own.
+    The second is None but for processes on one CPU. A machine with fewer GPUs than a fold asks for
+    is left out.
     """
+    here = settings_here(cfg)
+    devices = device_list(here, jobs.n_trials or jobs.n_units)
     machines: list[tuple[Machine, Range | None]] = [(Machine("this machine, one process", 1), None)]
-    devices = device_list(cfg, jobs.n_trials or jobs.n_units)
-    if len(devices) > 1:
-        label = f"this machine, {len(devices)} side by side"
-        machines.append((Machine(label, len(devices)), _slowdown(devices)))
-    others = [*KAGGLE, *([asked] if asked else [])]
-    return machines + [(m, None) for m in others if m.gpu is None or _computes(m, cfg, found)]
+    if len(_parts(devices)) > 1:
+        machines.append((_all_here(here, devices), _slowdown(devices)))
+    for machine in (*KAGGLE, *([asked] if asked else [])):
+        share = (here if machine.gpu is None else cfg).gpus_per_fold
+        machine = dataclasses.replace(machine, gpus_per_fold=share)
+        if machine.slots and (machine.gpu is None or _computes(machine, cfg, found)):
+            machines.append((machine, None))
+    return machines
+
+
+def settings_here(cfg: CFG) -> CFG:
+    """The settings without gpus_per_fold where this machine has not as many GPUs."""
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    fits = 0 < n_gpus >= cfg.gpus_per_fold
+    return cfg if fits else dataclasses.replace(cfg, gpus_per_fold=1.0)
+
+
+def _parts(devices: list[str]) -> list[str]:
+    """Devices one by one, those of a group too."""
+    return [part.strip() for name in devices for part in name.split("+")]
+
+
+def _all_here(cfg: CFG, devices: list[str]) -> Machine:
+    """This machine with all the devices that the settings name."""
+    parts, joined = _parts(devices), len(devices[0].split("+"))
+    share = joined if joined > 1 else cfg.gpus_per_fold
+    if not parts[0].startswith("cpu"):
+        n_gpus = len(set(parts))
+        label = f"this machine, {n_gpus} GPU{'s' * (n_gpus > 1)}"
+        return Machine(label, n_gpus, gpus_per_fold=share)
+    label = f"{len(devices)} side by side" if len(devices) > 1 else f"{joined} processes a fold"
+    return Machine(f"this machine, {label}", len(parts), gpus_per_fold=share)
 
 
 def _computes(machine: Machine, cfg: CFG, found: Findings) -> bool:
@@ -112,7 +141,7 @@ def _computes(machine: Machine, cfg: CFG, found: Findings) -> bool:
 
 def _slowdown(devices: list[str]) -> Range | None:
     """How much slower a fold is beside others on one CPU: they divide its threads."""
-    if not all(name == "cpu" for name in devices):
+    if not all(name.startswith("cpu") for name in devices):
         return None
     threads = torch.get_num_threads()
     return 1.0, SHARED_CPU * threads / max(1, int(threads / len(devices)))
@@ -145,6 +174,14 @@ def _caveats(
 ) -> list[str]:  # fmt: skip
     """What the figures leave out, or take at its worst."""
     lines = []
+    if settings_here(cfg) != cfg:
+        lines.append(
+            f"gpus_per_fold = {cfg.gpus_per_fold:g}: this machine has not as many GPUs, its "
+            "figures are without it"
+        )
+    few = [m.label for m in KAGGLE if m.count < cfg.gpus_per_fold]
+    if few:
+        lines.append(f"left out, for a fold asks for more GPUs: {'; '.join(few)}")
     if n_done:
         lines.append(f"{n_done} folds are finished already and not counted")
     if any(row.basis == ESTIMATED for row in rows):

@@ -4,7 +4,6 @@ Every function takes the table of trials (see `oofline.tuning.trials.trials_fram
 that were searched, with the form of each: "log", "range" or "choice".
 """
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,13 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from scipy.stats import t as student_t
 
+from oofline.report.smooth import smooth
 from oofline.report.style import BLUE, DARK, GREEN, GREY, ORANGE, RED, figure, titles
+from oofline.report.tuning_axes import ends, far_below, positions, scale, shortened
 
 _BEHIND: Any = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
 FEWEST = 5
@@ -48,10 +48,11 @@ def progress(
         for ax, (name, form) in zip(axes[1:], forms.items(), strict=True):
             at, ticks = positions(frame[name], form)
             ax.scatter(frame["trial"], at, s=16, c=_state_colors(frame), zorder=3)
-            _scale(ax, "y", form, ticks, frame[name])
+            scale(ax, "y", form, ticks, frame[name])
             titles(ax, "", "", name)
         axes[-1].set_xlabel("trial")
-        fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        axes[-1].xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=True))
+        _legend(fig, 4)
     return path
 
 
@@ -61,8 +62,9 @@ def sensitivity(
 ) -> Path:  # fmt: skip
     """Score against each setting's value, with a smooth band, and where the default lies.
 
-    The band is the mean of a Gaussian process (Matern 2.5, noise fitted) with its 95 % interval;
-    the other settings count as noise.
+    The band is the mean of a Gaussian process (see `oofline.report.smooth`) with its 95 % interval,
+    of a choice the mean of its trials with theirs; the other settings count as noise. Scores off
+    the scale (see `far_below`) do not enter it.
     """
     columns = min(3, len(forms))
     rows = -(-len(forms) // columns)
@@ -71,20 +73,19 @@ def sensitivity(
         for ax, (name, form) in zip(grid, forms.items(), strict=False):
             at, ticks = positions(frame[name], form)
             _scores(ax, frame, at, greater)
-            if form != "choice":
-                _band(ax, at, frame["estimate"].to_numpy(float), form)
+            score = frame["estimate"].to_numpy(float)
+            score = np.where(far_below(score, greater), np.nan, score)
+            _means(ax, at, score) if form == "choice" else _band(ax, at, score, form)
             where, _ = positions(pd.Series([default[name]]), form, ticks)
             if np.isfinite(where[0]):
                 ax.axvline(where[0], color=GREY, linestyle=":", label="default")
-            _scale(ax, "x", form, ticks, frame[name])
+            scale(ax, "x", form, ticks, frame[name])
             if form != "choice":
-                ax.set_xlim(*_ends(np.concatenate([at, where]), form))
+                ax.set_xlim(*ends(np.concatenate([at, where]), form))
             titles(ax, name, name + " (log scale)" * (form == "log"), _label(metric, greater))
         for ax in grid[len(forms) :]:
             ax.set_axis_off()
-        fig.legend(
-            *grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3 * columns
-        )
+        _legend(fig, 3 * columns)
     return path
 
 
@@ -106,7 +107,8 @@ def parallel(
     path: Path, frame: pd.DataFrame, forms: dict[str, str], metric: str, greater: bool
 ) -> Path:
     """Every trial as a line through its values to its score, the better the darker."""
-    known = frame[frame["estimate"].notna()]
+    far = far_below(frame["estimate"].to_numpy(float), greater)
+    known = frame[frame["estimate"].notna() & ~far]
     known = known.sort_values("estimate", ascending=greater)  # the best is drawn last
     with figure(path, 2.6 + 1.9 * len(forms), 4.4) as fig:
         ax = fig.subplots()
@@ -123,7 +125,8 @@ def parallel(
         ax.set_ylim(-0.04, 1.04)
         ax.set_xlim(-0.15, len(forms) + 0.15)
         ax.spines["left"].set_visible(False)
-        titles(ax, "Values and scores", "", "")
+        left_out = f"; {int(far.sum())} far worse left out" if far.any() else ""
+        titles(ax, "Values and scores", f"the darker a line, the better its trial{left_out}", "")
         fig.legend(loc="outside lower center")
     return path
 
@@ -135,7 +138,7 @@ def _height(ax: Axes, index: int, column: pd.Series, form: str) -> np.ndarray:
     low, high = (float(at.min()), float(at.max())) if len(at) else (0.0, 1.0)
     width = (high - low) or 1.0
     ax.axvline(index, color=DARK, linewidth=0.9)
-    marks: dict[float, str] = {float(i): name for name, i in ticks.items()}
+    marks = dict(zip(map(float, ticks.values()), shortened(list(ticks)), strict=True))
     if not ticks:
         marks = {v: f"{10**v if form == 'log' else v:.3g}" for v in (low, high)}
     for value, text in marks.items():
@@ -145,39 +148,13 @@ def _height(ax: Axes, index: int, column: pd.Series, form: str) -> np.ndarray:
     return (at - low) / width
 
 
-def positions(
-    column: pd.Series, form: str, ticks: dict[str, int] | None = None
-) -> tuple[np.ndarray, dict[str, int]]:
-    """(n,) where values stand on an axis, and for choices text -> position; nan = nowhere."""
-    if form != "choice":
-        return pd.to_numeric(column, errors="coerce").to_numpy(float), {}
-    texts = column.astype(str)
-    ticks = ticks or {name: index for index, name in enumerate(sorted(texts.unique()))}
-    return np.array([ticks.get(text, np.nan) for text in texts], dtype=float), ticks
-
-
-def _ends(at: np.ndarray, form: str) -> tuple[float, float]:
-    """Limits of an axis that shows every trial, those without a score too."""
-    known = at[np.isfinite(at)]
-    known = np.log(known) if form == "log" else known
-    room = 0.04 * float(np.ptp(known)) or 0.1
-    low, high = float(known.min()) - room, float(known.max()) + room
-    return (float(np.exp(low)), float(np.exp(high))) if form == "log" else (low, high)
-
-
-def _scale(ax: Axes, axis: str, form: str, ticks: dict[str, int], column: pd.Series) -> None:
-    """Ticks as the setting is searched: powers with 2 and 5, whole numbers, or names."""
-    side = ax.xaxis if axis == "x" else ax.yaxis
-    if form == "log":
-        (ax.set_xscale if axis == "x" else ax.set_yscale)("log")
-        side.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if axis == "x" else (1.0,)))
-        side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        side.set_minor_formatter(NullFormatter())
-    elif ticks:
-        side.set_ticks(list(ticks.values()), labels=list(ticks))
-        (ax.set_xlim if axis == "x" else ax.set_ylim)(-0.5, len(ticks) - 0.5)
-    elif pd.api.types.is_integer_dtype(column.infer_objects()):
-        side.set_major_locator(MaxNLocator(nbins=6, integer=True))
+def _legend(fig: Figure, columns: int) -> None:
+    """One legend for all axes, each entry once."""
+    found: dict[str, Any] = {}
+    for ax in fig.axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    fig.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns)
 
 
 def _label(metric: str, greater: bool) -> str:
@@ -190,18 +167,21 @@ def _state_colors(frame: pd.DataFrame) -> list[str]:
 
 
 def _scores(ax: Axes, frame: pd.DataFrame, at: np.ndarray, greater: bool) -> None:
-    """Points: complete, stopped early (their estimate), no score (at the bad end), the best."""
+    """Points: complete, stopped early (their estimate), the best; no score, or one far off."""
     score = frame["estimate"].to_numpy(float)
-    done, early = (frame["state"] == s for s in ("complete", "stopped early"))
+    far, end = far_below(score, greater), 0.02 if greater else 0.98
+    edge: Any = {"transform": ax.get_xaxis_transform(), "color": GREY, "s": 24, "zorder": 3}
+    done, early = ((frame["state"] == s) & ~far for s in ("complete", "stopped early"))
     ax.scatter(at[done], score[done], s=26, color=BLUE, zorder=3, label="complete")
     if early.any():
         ax.scatter(at[early], score[early], s=26, facecolors="none", edgecolors=ORANGE, zorder=3,
                    label="stopped early (estimate)")  # fmt: skip
     lost = frame["state"].isin(["failed", "stopped early"]).to_numpy() & ~np.isfinite(score)
     if lost.any():
-        end = 0.02 if greater else 0.98
-        ax.scatter(at[lost], [end] * int(lost.sum()), marker="x", color=GREY, s=24, zorder=3,
-                   transform=ax.get_xaxis_transform(), label="no score")  # fmt: skip
+        ax.scatter(at[lost], [end] * int(lost.sum()), marker="x", label="no score", **edge)
+    if far.any():
+        ax.scatter(at[far], [end] * int(far.sum()), marker="v" if greater else "^",
+                   label="far worse, off the scale", **edge)  # fmt: skip
     if done.any():
         best = int(np.nanargmax(np.where(done, score if greater else -score, np.nan)))
         ax.scatter(at[best], score[best], s=90, marker="*", color=RED, zorder=4, label="best")
@@ -220,22 +200,13 @@ def _band(ax: Axes, at: np.ndarray, score: np.ndarray, form: str) -> None:
                     alpha=0.13, linewidth=0)  # fmt: skip
 
 
-def smooth(x: np.ndarray, y: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (g,) and standard deviation (g,) of a Gaussian process through (n,) points.
-
-    Rasmussen and Williams 2006, algorithm 2.1; the length scale lies between a tenth and twice the
-    width of ``x``, noise and height are fitted.
-    """
-    low, width = x.min(), np.ptp(x)
-    spread = float(y.std()) or 1.0
-    kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(0.3, (0.1, 2.0), nu=2.5) + WhiteKernel(
-        0.1, (1e-4, 2.0)
-    )
-    process = GaussianProcessRegressor(kernel, n_restarts_optimizer=2, random_state=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        process.fit(((x - low) / width)[:, None], (y - y.mean()) / spread)
-    mean, deviation = process.predict(((grid - low) / width)[:, None], return_std=True)
-    noise = process.kernel_.k2.noise_level
-    sure = np.sqrt(np.maximum(deviation**2 - noise, 0.0))
-    return mean * spread + y.mean(), sure * spread
+def _means(ax: Axes, at: np.ndarray, score: np.ndarray) -> None:
+    """Mean of each choice's trials beside its points, with Student's 95 % interval."""
+    known, label = np.isfinite(at) & np.isfinite(score), "mean, 95 %"
+    for place in np.unique(at[known]):
+        own = score[known & (at == place)]
+        if len(own) > 2:
+            half = float(student_t.ppf(0.975, len(own) - 1) * own.std(ddof=1) / np.sqrt(len(own)))
+            ax.errorbar(place + 0.15, own.mean(), half, color=BLUE, marker="_", markersize=11,
+                        alpha=0.8, label=label)  # fmt: skip
+            label = "_"

@@ -1,5 +1,6 @@
 """``oofline tune``: search settings, train the best again, and say what it is worth."""
 
+import contextlib
 import dataclasses
 import functools
 from typing import Any
@@ -8,22 +9,23 @@ import optuna
 from optuna.trial import TrialState
 
 from oofline.claim import check_settings, claim_experiment, inputs_of
-from oofline.config import RUNTIME_FIELDS
 from oofline.crossval import is_done, say_passed_over
 from oofline.engines.devices import device_list
 from oofline.engines.in_turn import in_turn
+from oofline.engines.threads import limited_threads
 from oofline.engines.workers import share
 from oofline.errors import ConfigError, OoflineError, Stopped
 from oofline.progress import bar, say
 from oofline.scoring.metrics import get_metric
 from oofline.sharing import Work, do_on_cluster, engine_ready
-from oofline.storage import Paths, read_json, write_json
+from oofline.storage import Paths
 from oofline.tracking import Tracker
 from oofline.training.guard import Guard
 from oofline.training.precision import choose_device
 from oofline.training.preparation import prepare
+from oofline.tuning.identity import check_same_inputs, check_search, store_identity
 from oofline.tuning.results import Results
-from oofline.tuning.search import Search, check_apply, plan_search
+from oofline.tuning.search import Search, check_apply, further_settings, plan_search
 from oofline.tuning.study import create_study, latest
 from oofline.tuning.trial import Job, worker
 from oofline.tuning.trials import best_trial
@@ -42,7 +44,7 @@ def run_tune(options: Any, paths: Paths) -> None:
     """
     search = plan_search(options, paths)
     if options.apply:
-        check_apply(options.apply, paths)
+        check_apply(search.cfg, options.apply, paths)
     with engine_ready(search.cfg, options.parallel):
         tuning = Tuning(search, paths, options.parallel)
         try:
@@ -74,45 +76,24 @@ class Tuning:
     def __init__(self, search: Search, paths: Paths, parallel: int) -> None:
         self.search, self.paths, self.n_parallel = search, paths, parallel
         self.folder = paths.tuning(search.name)
-        self._check_former()
+        check_search(search, self.folder)
         self.default = dataclasses.replace(search.cfg, exp=f"{search.name}-default")
         check_settings(self.default, paths)
         material = prepare(self.default, paths)
         self.competition, self.folds = material.competition, material.folds
+        inputs = inputs_of(self.default, paths, self.competition)
+        check_same_inputs(search, self.folder, inputs)
         task = self.competition.task
         greater = get_metric(task.metric, task.kind).greater_is_better
         self.folder.mkdir(parents=True, exist_ok=True)
         self.study = create_study(paths, search.name, search.url, greater)
         self._check_trials()
-        write_json(self.folder / "tuning.json", self._identity())
+        store_identity(search, self.folder, inputs)
         self._enqueue_default()
         self.guard = Guard(search.cfg.time_limit_hours)
         self.results = Results(
             search, paths, self.study, self.competition, self.folds, self.default
         )
-
-    def _identity(self) -> dict[str, Any]:
-        """What must not change between two starts of a search."""
-        settings = dataclasses.asdict(self.search.cfg)
-        return {
-            "space": [str(parameter) for parameter in self.search.space],
-            "units": [list(unit) for unit in self.search.units],
-            "settings": {k: v for k, v in settings.items() if k not in {"exp", *RUNTIME_FIELDS}},
-        }
-
-    def _check_former(self) -> None:
-        path = self.folder / "tuning.json"
-        if not path.exists():
-            return
-        former, mine = read_json(path), self._identity()
-        changed = [k for k in ("space", "units") if former[k] != mine[k]]
-        theirs = former["settings"]
-        changed += [k for k, v in mine["settings"].items() if theirs.get(k, v) != v]
-        if changed:
-            raise ConfigError(
-                f"tuning {self.search.name} was started with another {', '.join(changed)}: choose "
-                "another NAME"
-            )
 
     def _check_trials(self) -> None:
         """Refuse experiments of trials that this study does not know."""
@@ -152,20 +133,24 @@ class Tuning:
         named = [str(choose_device(name)) if name == "auto" else name for name in named]
         n_workers = min(self.n_parallel, len(jobs))
         devices = [named[index % len(named)] for index in range(n_workers)]
-        start = functools.partial(worker, self.search, self.paths)
+        start, threads = (
+            functools.partial(worker, self.search, self.paths),
+            self.search.cfg.cpus_per_fold,
+        )
         with self.guard.signals():
             if n_workers > 1:
                 say(f"{n_workers} {title} side by side; logs in {self.folder / 'workers'}")
-                threads, logs = self.search.cfg.cpus_per_fold, self.folder / "workers"
+                logs = self.folder / "workers"
                 share(jobs, devices, start, logs, self.guard, _name, threads)
             else:
-                self._do_here(jobs, devices[0])
+                with limited_threads(threads) if threads else contextlib.nullcontext():
+                    self._do_here(jobs, devices[0])
 
     def _do_on_cluster(self, jobs: list[Job]) -> None:
         keep = self.search.keep_models or not isinstance(jobs[0], int)
         work = Work(
             list(jobs), functools.partial(worker, self.search), self.folder / "workers",
-            _name, most=self.n_parallel, weights=keep,
+            _name, most=self.n_parallel, weights=keep, further=further_settings(self.search),
         )  # fmt: skip
         do_on_cluster(self.search.cfg, self.paths, work, self.guard)
 
@@ -230,8 +215,8 @@ class Tuning:
         best: optuna.trial.FrozenTrial | None = best_trial(self.study)
         assert best is not None
         cfg = dataclasses.replace(self.search.cfg, exp=exp, **best.params)
-        if check_settings(cfg, self.paths):
-            say(f"experiment {exp} has these settings already")
+        check_apply(cfg, exp, self.paths)
+        (self.paths.experiment(exp) / "cfg.json").unlink(missing_ok=True)  # nothing was trained
         claim_experiment(cfg, self.paths, inputs_of(cfg, self.paths, self.competition))
         say(
             f"wrote the best settings to experiment {exp}; train it: make train "

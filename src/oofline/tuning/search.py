@@ -90,10 +90,26 @@ def _check_storage(cfg: CFG, url: str) -> None:
         )
 
 
-def check_apply(exp: str, paths: Paths) -> None:
-    """Refuse to apply to an experiment that was started (ConfigError)."""
+def check_apply(cfg: CFG, exp: str, paths: Paths) -> None:
+    """Refuse to apply to what is no name, to an ensemble, or to a trained experiment (ConfigError).
+
+    One that an earlier search applied its best to, and that was not trained yet, is replaced.
+    """
+    dataclasses.replace(cfg, exp=exp)
     if any(paths.experiment(exp).glob("seed*")):
         raise ConfigError(f"apply = {exp}: this experiment has trained folds: choose another name")
+    if paths.ensemble(exp).exists():
+        raise ConfigError(f"apply = {exp}: this is the name of an ensemble: choose another")
+
+
+def further_settings(search: Search) -> tuple[CFG, ...]:
+    """Settings of which each names a model or pseudo-labels that trials need."""
+    return tuple(
+        dataclasses.replace(search.cfg, **{parameter.name: value})
+        for parameter in search.space
+        if parameter.name in ("model", "pseudo")
+        for value in parameter.values
+    )
 
 
 def trial_settings(search: Search, number: int, values: dict[str, Any], device: str) -> CFG:

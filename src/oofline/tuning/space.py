@@ -88,6 +88,8 @@ def _of_text(text: str) -> dict[str, tuple[str, str, str]]:
         if found is None:
             raise ConfigError(f"SPACE: cannot read {text[at:].strip()!r}; forms: {FORMS}")
         name, form, arguments = found.groups()
+        if name in entries:
+            raise ConfigError(f"SPACE: {name} is given twice")
         entries[name] = ("SPACE", form, arguments)
         at = found.end()
     return entries

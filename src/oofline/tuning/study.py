@@ -1,6 +1,7 @@
 """The study: one storage that all workers share, and trials that survive their process."""
 
 import warnings
+from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,8 @@ BEAT_SECONDS = 5
 """A running trial says this often that it is alive."""
 STALE_SECONDS = 20
 """A trial silent for this long has lost its process and is taken up by another."""
+UNBEGUN_SECONDS = 120
+"""A trial that no process began for this long after it was handed out is taken up by another."""
 ATTEMPTS = 3
 """A trial whose process dies this many times has failed."""
 STARTUP = 10
@@ -110,12 +113,18 @@ def home_of(trial: FrozenTrial) -> int:
     return int(trial.user_attrs.get("home", trial.number))
 
 
-def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Let the next free worker go on with a trial that lost its process, `ATTEMPTS` times at most.
+def requeue(study: optuna.Study, trial: FrozenTrial, died: bool = True) -> None:
+    """Let the next free worker go on with a trial that was left.
 
     It keeps its values and its experiment, so finished folds and saved states are taken up.
+
+    Args:
+        study: the study.
+        trial: what was left.
+        died: whether its process died, after which it is taken up `ATTEMPTS` times at most; else
+            it was interrupted, which may happen any number of times.
     """
-    attempt = int(trial.user_attrs.get("attempt", 1)) + 1
+    attempt = int(trial.user_attrs.get("attempt", 1)) + died
     if attempt > ATTEMPTS or not trial.params:
         return
     attributes = {**trial.user_attrs, "home": home_of(trial), "attempt": attempt}
@@ -125,6 +134,28 @@ def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
             user_attrs=attributes,
         )
     )  # fmt: skip
+
+
+def mark_begun(trial: optuna.Trial) -> None:
+    """Note that a process works on a trial: from now on it says that it is alive."""
+    trial.set_user_attr("begun", trial.number)
+
+
+def take_up_lost(study: optuna.Study) -> None:
+    """Queue every trial again whose process is gone, also one that ended while values were chosen.
+
+    Optuna knows a lost trial by the signs of life that have ended; the latter never gave one.
+    """
+    optuna.storages.fail_stale_trials(study)
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        begun = trial.user_attrs.get("begun") == trial.number
+        since = trial.datetime_start or datetime.now()
+        if begun or (datetime.now() - since).total_seconds() < UNBEGUN_SECONDS:
+            continue
+        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        requeue(study, trial)
+        if "fixed_params" in trial.system_attrs:  # the default
+            study.enqueue_trial(trial.system_attrs["fixed_params"])
 
 
 def latest(study: optuna.Study) -> dict[int, FrozenTrial]:

@@ -20,7 +20,18 @@ from oofline.training.fold_files import remove_working_files
 from oofline.training.guard import Guard
 from oofline.tuning.pruning import step_after, step_inside, step_of_loss
 from oofline.tuning.search import Search, score_units, trial_settings
-from oofline.tuning.study import BEAT_SECONDS, counts, open_study, requeue, seed_of
+from oofline.tuning.study import (
+    BEAT_SECONDS,
+    counts,
+    mark_begun,
+    open_study,
+    requeue,
+    seed_of,
+    take_up_lost,
+)
+
+LOCK_SECONDS = 60.0
+"""How long a fold is waited for that a process still holds whose trial was taken up."""
 
 Job = tuple[CFG, Unit] | int
 """A unit of an experiment to train, or the how-manieth trial of this command."""
@@ -33,6 +44,7 @@ class Pruned(Stopped):
 def worker(search: Search, paths: Paths, device: str, guard: Guard) -> Callable[[Job], Any]:
     """What does one job in a worker process, after the study was created in another."""
     Tracker.group = search.name
+    guard.lock_seconds = max(guard.lock_seconds, LOCK_SECONDS)
 
     def do(job: Job) -> Any:
         """Train one unit, or run one trial."""
@@ -79,14 +91,18 @@ def run_trial(search: Search, paths: Paths, device: str, guard: Guard, number: i
     try:
         study.optimize(trial, n_trials=1, catch=(OoflineError,))
     except Stopped:
-        requeue(study, study.trials[trial.number])
+        requeue(study, study.trials[trial.number], died=False)
         raise
+    except Exception:
+        if not trial.lost:
+            raise
+        return "taken up by another process"
     return trial.outcome
 
 
 def _is_one_left(study: optuna.Study, n_trials: int) -> bool:
     """Whether a trial waits, or one more may start; takes up those whose process is gone."""
-    optuna.storages.fail_stale_trials(study)
+    take_up_lost(study)
     states = counts(study)
     return states[TrialState.WAITING] > 0 or sum(states.values()) < n_trials
 
@@ -97,11 +113,17 @@ def _leave_if_asked(guard: Guard) -> None:
 
 
 class _Trial:
-    """The objective: the cross-validated score of one set of values."""
+    """The objective: the cross-validated score of one set of values.
+
+    Attributes:
+        number: of the trial; -1 before it began.
+        outcome: what became of it, in a few words.
+        lost: whether others took it up, since this process did not say for long that it is alive.
+    """
 
     def __init__(self, search: Search, paths: Paths, device: str, guard: Guard) -> None:
         self.search, self.paths, self.device, self.guard = search, paths, device, guard
-        self.number, self.outcome = -1, ""
+        self.number, self.outcome, self.lost = -1, "", False
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Train every unit, scoring after each.
@@ -111,7 +133,16 @@ class _Trial:
             OoflineError: it cannot be trained; kept with the trial as its reason.
             Stopped: time limit or interrupt.
         """
-        self.number, search = trial.number, self.search
+        self.number = trial.number
+        try:
+            mark_begun(trial)
+            return self._score(trial)
+        finally:
+            trials = trial.study.get_trials(deepcopy=False)
+            self.lost = trials[trial.number].state.is_finished()
+
+    def _score(self, trial: optuna.Trial) -> float:
+        search = self.search
         home = int(trial.user_attrs.get("home", trial.number))
         values = {parameter.name: parameter.suggest(trial) for parameter in search.space}
         name = f"trial {home}"

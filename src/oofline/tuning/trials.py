@@ -14,6 +14,8 @@ STATES = {
     TrialState.FAIL: "failed", TrialState.RUNNING: "running", TrialState.WAITING: "waiting",
 }  # fmt: skip
 
+NO_REASON = "its process ended; see workers/"
+
 
 def trials_frame(study: optuna.Study, search: Search) -> pd.DataFrame:
     """Every trial in the order of its start.
@@ -37,7 +39,8 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
 
 
 def _row(number: int, trial: FrozenTrial, search: Search, best: FrozenTrial | None) -> dict:
-    complete, folds = trial.state == TrialState.COMPLETE, unit_scores(trial)
+    complete, failed = (trial.state == s for s in (TrialState.COMPLETE, TrialState.FAIL))
+    folds = unit_scores(trial)
     score = float(trial.value) if complete and trial.value is not None else np.nan
     end = trial.datetime_complete
     length = (end - trial.datetime_start).total_seconds() if end and trial.datetime_start else None
@@ -48,7 +51,7 @@ def _row(number: int, trial: FrozenTrial, search: Search, best: FrozenTrial | No
         "units": len(search.units) if complete else len(folds),
         "minutes": np.nan if length is None else length / 60,
         "started": f"{trial.datetime_start:%Y-%m-%d %H:%M:%S}" if trial.datetime_start else "",
-        "reason": trial.user_attrs.get("reason", ""),
+        "reason": trial.user_attrs.get("reason", NO_REASON if failed else ""),
     }  # fmt: skip
 
 

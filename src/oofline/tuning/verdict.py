@@ -182,6 +182,16 @@ def _worth(rerun: Rerun | None, metric: str) -> list[str]:
         f"on {n_seeds} new seed{'s' * (n_seeds > 1)} it scores {metric} {found.score:.5f}, "
         f"{found.difference:+.5f} from the default"
     )
+    low, high = found.difference_ci95
+    shown_by_rows = low > 0 or high < 0
+    if n_seeds > 1 and np.ptp(found.seed_scores) == np.ptp(found.seed_differences) == 0:
+        result = "better" if better else "worse"
+        return [
+            f"No score depends on the seed: {about}, over rows {low:+.5f} to {high:+.5f}, "
+            f"{result if shown_by_rows else 'no difference shown'}.",
+            "So new seeds do not show how much the search flattered it: it is scored on the rows "
+            "that it was chosen on.",
+        ]
     if between is None:
         verdict = f"Trained again, {about}: seed noise is not known from one seed."
     else:
@@ -189,6 +199,7 @@ def _worth(rerun: Rerun | None, metric: str) -> list[str]:
         beyond = lo > 0 or hi < 0
         word = ("beats" if better else "is worse than") if beyond else "does not beat"
         kind = " beyond seed noise"
+        kind += ", but not beyond the luck of these rows" * (beyond and not shown_by_rows)
         verdict = (
             f"It {word} the default{kind}: {about} (95 % over seeds {lo:+.5f} to {hi:+.5f}; over "
             f"rows {found.difference_ci95[0]:+.5f} to {found.difference_ci95[1]:+.5f})."
