@@ -143,7 +143,8 @@ def gpus(cluster):
     """A further node with two GPUs that do not exist."""
     node = cluster.more(2, 2)
     yield node
-    cluster.remove_node(node)
+    if node in cluster.worker_nodes:  # else a test was rid of it already
+        cluster.remove_node(node)
 
 
 def note_device(folder, paths, device, guard):
@@ -299,7 +300,7 @@ def test_nodes_that_share_nothing_but_a_store(cluster, toy, tmp_path, capsys):
 
 def test_a_fold_goes_on_from_its_state_in_an_object_store(cluster, toy, capsys):
     """Its node is removed: another, that has nothing of it, fetches the state that was pushed."""
-    cfg, paths = toy(epochs=30)
+    cfg, paths = toy(epochs=100)
     train_units(dataclasses.replace(cfg, exp="local", engine="local"), paths, [0], [42])
     away = dataclasses.replace(cfg, shared_storage="s3://folds/goes-on")
     store = Store(away.shared_storage)
@@ -331,7 +332,7 @@ def test_a_fold_goes_on_from_its_state_in_an_object_store(cluster, toy, capsys):
     assert "its node is gone on" in capsys.readouterr().out
     logs = (paths.experiment("cluster") / "workers").glob("*.log")  # brought here from the store
     text = "".join(log.read_text() for log in logs)
-    assert 0 < int(text.split("resumed at step ")[1].split(" ")[0]) < 120
+    assert 0 < int(text.split("resumed at step ")[1].split(" ")[0]) < 400
     assert two_nodes.same_bits(paths, "local", "cluster", [(42, 0)])
     assert not (paths.fold("cluster", 42, 0) / ".lock").exists()  # nobody trained in this folder
     cluster.more()

@@ -4,17 +4,31 @@ import dataclasses
 import types
 
 import pytest
+import torch
 
+from oofline import progress
 from oofline.engines.code_version import code_version
 from oofline.engines.desk import Desk, Line
 from oofline.engines.ray_cluster import RayCluster
 from oofline.engines.ray_task import LOCK_SECONDS, Order, _Crew
 from oofline.errors import OoflineError
+from oofline.progress import log_to
 from oofline.sharing import encoder_digest, node_trainer
 from oofline.storage import Paths
 from oofline.training.guard import Guard
 
 ray = pytest.importorskip("ray", reason="ray is not installed")
+
+
+@pytest.fixture(autouse=True)
+def said_here_again(monkeypatch):
+    """A process of a cluster hands over what it says, from its first unit on; undone afterwards."""
+    monkeypatch.setattr(progress, "_relays", [])
+    monkeypatch.setenv("OOFLINE_MODEL_FOLDERS", "{}")
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    log_to(None)
 
 
 @pytest.fixture

@@ -83,10 +83,11 @@ def node_of(cluster, log):
 
 
 def process_of(log):
-    """The process that has this log open."""
-    for process in psutil.process_iter(["name"]):
+    """The worker of the cluster that has this log open."""
+    for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if str(log) in {handle.path for handle in process.open_files()}:
+            worker = process.name().startswith("ray::")  # looking into all files of all is slow
+            if worker and str(log) in {handle.path for handle in process.open_files()}:
                 return process
     return None
 
