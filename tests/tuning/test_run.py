@@ -12,6 +12,7 @@ import pytest
 
 from oofline.errors import OoflineError, Stopped
 from oofline.storage import read_json
+from oofline.tuning import run as run_module
 from oofline.tuning import study as study_module
 from oofline.tuning import trial as trial_module
 from oofline.tuning.pruning import FoldPruner, step_after, step_inside
@@ -93,6 +94,31 @@ def test_a_killed_search_goes_on_with_the_same_trial(
     assert frame["state"].tolist() == ["complete"] * 3
     assert first.stat().st_mtime_ns == before  # its finished fold was kept
     assert frame.set_index("exp").loc["rate-t0001", "lr"] == lr
+
+
+def test_a_trial_that_was_queued_after_its_workers_were_done_is_run(
+    write_competition, oofline, monkeypatch
+):
+    """A worker that looks between the end of a lost trial and its queueing finds nothing to do."""
+    paths = write_competition(n=60, epochs=1, metric="accuracy")
+    jobs = []
+
+    def hasty(*arguments):
+        do = run_module_worker(*arguments)
+
+        def first_looks_too_early(job):
+            jobs.append(job)
+            return "none was left" if len(jobs) == 1 else do(job)
+
+        return first_looks_too_early
+
+    run_module_worker = run_module.worker
+    monkeypatch.setattr(run_module, "worker", hasty)
+    argv = (*TOY, "--trials", "2", "--confirm", "0", "--name", "rate", "--prune", "none")
+    assert oofline(*argv)[0] == 0
+    assert len(jobs) == 3
+    frame = pd.read_csv(paths.tuning("rate") / "trials.csv")
+    assert frame["state"].tolist() == ["complete"] * 2
 
 
 def test_workers_share_one_study_and_one_group(write_competition, oofline, forked):

@@ -116,14 +116,18 @@ class Tuning:
         Raises:
             Stopped: time limit or interrupt.
         """
-        states = [trial.state for trial in latest(self.study).values()]
-        left = self.search.n_trials - sum(state.is_finished() for state in states)
-        if left <= 0:
-            return
-        if done := self.search.n_trials - left:
+        left = self._n_left()
+        if left > 0 and (done := self.search.n_trials - left):
             say(f"{done} of {self.search.n_trials} trials are finished already")
-        first = len(self.study.trials)
-        self._do(list(range(first, first + left)), "trials")
+        former = left + 1
+        while 0 < left < former:  # again, where a worker was done before a lost trial was queued
+            first = len(self.study.trials)
+            self._do(list(range(first, first + left)), "trials")
+            former, left = left, self._n_left()
+
+    def _n_left(self) -> int:
+        states = [trial.state for trial in latest(self.study).values()]
+        return self.search.n_trials - sum(state.is_finished() for state in states)
 
     def _do(self, jobs: list[Job], title: str) -> None:
         if self.search.cfg.engine == "ray":
