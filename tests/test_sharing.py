@@ -1,5 +1,6 @@
 """Folds side by side: the same results as one after the other, and every end leaves a state."""
 
+import contextlib
 import os
 import re
 import signal
@@ -184,3 +185,32 @@ def test_ctrl_c_in_a_terminal_ends_the_command_and_all_its_workers(write_competi
     assert sorted(states) == ["fold0", "fold1"]
     for log in paths.output.glob("base/workers/*.log"):
         assert "Traceback" not in Path(log).read_text()
+
+
+def test_a_fold_that_a_given_up_node_still_finished_counts(
+    write_competition, load_settings, monkeypatch
+):
+    """The unit that was queued again finds it done, and says that it trained nothing."""
+    paths = write_competition()
+    cfg = load_settings(paths, exp="cluster", engine="ray")
+
+    def finish_one(cfg, paths, work, guard):
+        folder = paths.fold(cfg.exp, *work.jobs[0])
+        folder.mkdir(parents=True)
+        (folder / "scores.json").write_text("{}")
+        return [False, False]
+
+    monkeypatch.setattr(sharing, "engine_ready", lambda *args: contextlib.nullcontext())
+    monkeypatch.setattr(sharing, "begin", lambda *args: None)
+    monkeypatch.setattr(sharing, "do_on_cluster", finish_one)
+    assert train_on_devices(cfg, paths, [0, 1], [42]) == 1
+
+
+def test_a_storage_without_a_cluster_is_said_to_be_unused(
+    write_competition, load_settings, monkeypatch, capsys
+):
+    paths = write_competition()
+    monkeypatch.setattr(sharing, "train_here", lambda *args: 0)
+    for store, said in (("", 0), ("s3://bucket/x", 1)):
+        train_on_devices(load_settings(paths, shared_storage=store), paths, [0], [42])
+        assert capsys.readouterr().out.count("shared_storage is for engine") == said

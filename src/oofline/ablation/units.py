@@ -17,8 +17,8 @@ from oofline.ablation.contrast import Runs
 from oofline.blocks import Block, blank, finite, joined, stacked
 from oofline.config import CFG
 from oofline.crossval import begin, is_done, trainer_of
-from oofline.engines.ray_task import output_to
 from oofline.engines.threads import limit_threads
+from oofline.engines.worker import output_to
 from oofline.errors import DataError, OoflineError, Stopped
 from oofline.progress import log_to, quiet, relay_to
 from oofline.results import Task, prediction_array

@@ -9,10 +9,9 @@ import math
 import os
 import platform
 import re
-import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from oofline.engines.desk import Line
 from oofline.engines.mirror import Mirror
 from oofline.engines.store import Store
 from oofline.engines.threads import limit_threads
+from oofline.engines.worker import output_to
 from oofline.errors import OoflineError, Stopped
 from oofline.models.hub import use_folders
 from oofline.progress import log_to, relay_to, say
@@ -209,22 +209,3 @@ def _device(order: Order) -> str:
     if torch.cuda.is_available():
         torch.cuda.set_device(names[0])
     return "+".join(names)
-
-
-@contextlib.contextmanager
-def output_to(log: Path) -> Iterator[None]:
-    """Everything that is printed meanwhile, by C code too, goes to the file."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    former = [os.dup(1), os.dup(2)]
-    with log.open("a", encoding="utf-8", buffering=1) as handle:
-        streams = sys.stdout, sys.stderr
-        for stream in (1, 2):
-            os.dup2(handle.fileno(), stream)
-        sys.stdout = sys.stderr = handle
-        try:
-            yield
-        finally:
-            sys.stdout, sys.stderr = streams
-            for stream, number in zip((1, 2), former, strict=True):
-                os.dup2(number, stream)
-                os.close(number)

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -70,6 +70,25 @@ def _append_output_to(log: Path) -> None:
     sys.stdout = sys.stderr = log.open("a", encoding="utf-8", buffering=1)
     for stream in (1, 2):
         os.dup2(sys.stdout.fileno(), stream)
+
+
+@contextlib.contextmanager
+def output_to(log: Path) -> Iterator[None]:
+    """Everything that is printed meanwhile, by C code too, goes to the file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    former = [os.dup(1), os.dup(2)]
+    with log.open("a", encoding="utf-8", buffering=1) as handle:
+        streams = sys.stdout, sys.stderr
+        for stream in (1, 2):
+            os.dup2(handle.fileno(), stream)
+        sys.stdout = sys.stderr = handle
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = streams
+            for stream, number in zip((1, 2), former, strict=True):
+                os.dup2(number, stream)
+                os.close(number)
 
 
 def _take_device(post: Post) -> None:

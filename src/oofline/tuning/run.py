@@ -137,10 +137,8 @@ class Tuning:
         named = [str(choose_device(name)) if name == "auto" else name for name in named]
         n_workers = min(self.n_parallel, len(jobs))
         devices = [named[index % len(named)] for index in range(n_workers)]
-        start, threads = (
-            functools.partial(worker, self.search, self.paths),
-            self.search.cfg.cpus_per_fold,
-        )
+        start = functools.partial(worker, self.search, self.paths)
+        threads = self.search.cfg.cpus_per_fold
         with self.guard.signals():
             if n_workers > 1:
                 say(f"{n_workers} {title} side by side; logs in {self.folder / 'workers'}")
