@@ -1,5 +1,7 @@
 """An object store on the loopback address."""
 
+import logging
+
 import pytest
 
 KEYS = {
@@ -13,6 +15,7 @@ def s3():
     """Address of an object store on this machine with a bucket "folds"; the environment has it."""
     moto = pytest.importorskip("moto.server", reason="moto is not installed")
     s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it notes every request
     running = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     running.start()
     with pytest.MonkeyPatch.context() as patch:

@@ -20,6 +20,7 @@ from oofline.crossval import train_units
 from oofline.engines.ray_cluster import RayCluster
 from oofline.engines.ray_start import connected
 from oofline.engines.store import Store
+from oofline.engines.stored_fold import StoredFold
 from oofline.errors import ConfigError, OoflineError, Stopped
 from oofline.sharing import Work, do_on_cluster, engine_ready, train_on_devices
 from oofline.storage import read_json
@@ -298,13 +299,17 @@ def test_nodes_that_share_nothing_but_a_store(cluster, toy, tmp_path, capsys):
     assert (stored / "seed42" / "fold1" / "scores.json").exists()
 
 
-def test_a_fold_goes_on_from_its_state_in_an_object_store(cluster, toy, capsys):
+def test_a_fold_goes_on_from_its_state_in_an_object_store(cluster, toy, tmp_path, capsys):
     """Its node is removed: another, that has nothing of it, fetches the state that was pushed."""
     cfg, paths = toy(epochs=100)
     train_units(dataclasses.replace(cfg, exp="local", engine="local"), paths, [0], [42])
     away = dataclasses.replace(cfg, shared_storage="s3://folds/goes-on")
-    store = Store(away.shared_storage)
-    errors = []
+    stored, errors = StoredFold(Store(away.shared_storage), "output/toy/cluster/seed42/fold0"), []
+
+    def is_under_way():
+        """Whether a state after the first steps is there; the very first is of step 0."""
+        stored.fetch_state(tmp_path / "seen")
+        return two_nodes.saved_step(tmp_path / "seen") >= 2
 
     def unit_logs():
         return {log for cache in cluster.caches for log in cache.glob("logs/*/*-fold-0.log")}
@@ -313,8 +318,7 @@ def test_a_fold_goes_on_from_its_state_in_an_object_store(cluster, toy, capsys):
 
     def remove_its_node():
         try:
-            key = "output/toy/cluster/seed42/fold0/state.json"
-            two_nodes.wait_for(lambda: store.exists(key), "a pushed state")
+            two_nodes.wait_for(is_under_way, "a pushed state")
             (log,) = unit_logs() - former
             process = two_nodes.wait_for(lambda: two_nodes.process_of(log), "its process")
             process.suspend()
@@ -332,7 +336,7 @@ def test_a_fold_goes_on_from_its_state_in_an_object_store(cluster, toy, capsys):
     assert "its node is gone on" in capsys.readouterr().out
     logs = (paths.experiment("cluster") / "workers").glob("*.log")  # brought here from the store
     text = "".join(log.read_text() for log in logs)
-    assert 0 < int(text.split("resumed at step ")[1].split(" ")[0]) < 400
+    assert 2 <= int(text.split("resumed at step ")[1].split(" ")[0]) < 400
     assert two_nodes.same_bits(paths, "local", "cluster", [(42, 0)])
     assert not (paths.fold("cluster", 42, 0) / ".lock").exists()  # nobody trained in this folder
     cluster.more()

@@ -99,6 +99,30 @@ def test_a_process_that_ends_while_values_are_chosen_leaves_nothing_to_wait_for(
     assert 3.0 in frame["linear_penalty"].tolist()
 
 
+def test_a_process_that_ends_before_its_first_sign_of_life_leaves_nothing_to_wait_for(
+    write_competition, oofline, monkeypatch, before_each_unit
+):
+    """One that gave a sign is not taken for it, however young the limit."""
+    paths, lost = write_competition(n=60), []
+    monkeypatch.setattr(study_module, "UNBEGUN_SECONDS", 0)
+    assert oofline(*PENALTY, "--trials", "1")[0] == 0
+    study = study_of(paths)
+    trial = study.ask()
+    trial.suggest_float("linear_penalty", 1e-2, 1e2, log=True)  # its objective was called
+
+    def look(cfg, unit):
+        study_module.take_up_lost(study)
+        lost.append([t.number for t in study.trials if t.state == TrialState.FAIL])
+
+    before_each_unit(look)
+    assert oofline(*PENALTY, "--trials", "2")[0] == 0
+    assert lost
+    assert all(numbers == [trial.number] for numbers in lost)
+    frame = frame_of(study_of(paths), paths)
+    assert frame["state"].tolist() == ["complete"] * 2
+    assert trial.params["linear_penalty"] in frame["linear_penalty"].tolist()
+
+
 def test_a_trial_may_be_interrupted_any_number_of_times(
     write_competition, oofline, before_each_unit
 ):

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import optuna
+import sqlalchemy
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -136,26 +137,31 @@ def requeue(study: optuna.Study, trial: FrozenTrial, died: bool = True) -> None:
     )  # fmt: skip
 
 
-def mark_begun(trial: optuna.Trial) -> None:
-    """Note that a process works on a trial: from now on it says that it is alive."""
-    trial.set_user_attr("begun", trial.number)
-
-
 def take_up_lost(study: optuna.Study) -> None:
-    """Queue every trial again whose process is gone, also one that ended while values were chosen.
+    """Queue every trial again whose process is gone, also one that never said that it is alive.
 
-    Optuna knows a lost trial by the signs of life that have ended; the latter never gave one.
+    Optuna knows a lost trial by the signs of life that have ended. The others are those whose
+    process ended while it chose values, or before its first sign of life.
     """
     optuna.storages.fail_stale_trials(study)
+    alive = _with_sign_of_life(study)
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        begun = trial.user_attrs.get("begun") == trial.number
         since = trial.datetime_start or datetime.now()
-        if begun or (datetime.now() - since).total_seconds() < UNBEGUN_SECONDS:
+        waited = (datetime.now() - since).total_seconds()
+        if trial._trial_id in alive or waited < UNBEGUN_SECONDS:
             continue
         study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
         requeue(study, trial)
         if "fixed_params" in trial.system_attrs:  # the default
             study.enqueue_trial(trial.system_attrs["fixed_params"])
+
+
+def _with_sign_of_life(study: optuna.Study) -> set[int]:
+    """Ids of all trials that gave one, which Optuna writes down but does not tell."""
+    storage: Any = study._storage
+    with storage._backend.engine.connect() as connection:
+        rows = connection.execute(sqlalchemy.text("SELECT trial_id FROM trial_heartbeats"))
+        return set(rows.scalars())
 
 
 def latest(study: optuna.Study) -> dict[int, FrozenTrial]:

@@ -23,7 +23,6 @@ from oofline.tuning.search import Search, score_units, trial_settings
 from oofline.tuning.study import (
     BEAT_SECONDS,
     counts,
-    mark_begun,
     open_study,
     requeue,
     seed_of,
@@ -135,7 +134,6 @@ class _Trial:
         """
         self.number = trial.number
         try:
-            mark_begun(trial)
             return self._score(trial)
         finally:
             trials = trial.study.get_trials(deepcopy=False)
