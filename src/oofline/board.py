@@ -23,8 +23,8 @@ from oofline.unit_row import UnitRow, span, time_left
 
 SHOWN_SECONDS = {"terminal": 0.25, "notebook": 1.0}
 """A table that is shown in place follows the bars at most this often."""
-LONGEST_SILENCE = 300.0
-"""Seconds between two tables of a plain log, at most: a twentieth of the time that has passed."""
+LONGEST_SILENCE = 600.0
+"""Seconds between two tables of a plain log, at most: a quarter of the time that has passed."""
 RUNNING_ROWS, FINISHED_ROWS, FAILED_ROWS = 24, 3, 5
 """Most units of each kind that the table holds."""
 WIDTH = 120
@@ -186,7 +186,7 @@ class Board:
         if changed or now - self._drawn >= self._pause:
             self._drawn = now
             self._draw()
-        silence = min(LONGEST_SILENCE, (now - self._began) / 20)
+        silence = min(LONGEST_SILENCE, (now - self._began) / 4)
         if now - self._printed >= max(progress.PLAIN_SECONDS, silence):
             self._printed = now
             for line in self.text():

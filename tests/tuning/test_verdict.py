@@ -36,6 +36,28 @@ def test_a_neighbourhood_ends_at_the_first_trial_that_is_worse():
     assert neighbourhood(frame, LR, 1e-6, near).edge == "lower"
 
 
+def test_a_trial_that_another_setting_may_have_spoilt_ends_no_neighbourhood():
+    frame = frame_of([1e-6, 1e-4, 3e-4, 2e-3, 1e-2], [0.5, 0.9, 0.5, 0.895, 0.6])
+    frame["epochs"] = [2, 2, 1, 3, 2]
+    space = (LR, Parameter("epochs", "range", (1, 3)))
+    text = sentences(frame, space, "f1", True, {"lr": 2e-5, "epochs": 2}, None)[1]
+    assert "lr: 2 of them from 0.0001 to 0.002, 33 % of what was searched (flat)" in text
+    assert "epochs: 2 of them from 2 to 3, 50 % of what was searched (flat)" in text
+    alone = sentences(frame, (LR,), "f1", True, {"lr": 2e-5}, None)[1]
+    assert "lr: no other trial beside 0.0001 does" in alone
+
+
+@pytest.mark.parametrize(
+    ("low", "says"), [(1, "lower end of its range, which is as far as it goes."),
+                      (2, "lower end of its range: search further.")]
+)  # fmt: skip
+def test_an_end_that_cannot_be_passed_is_no_call_to_search_further(low, says):
+    frame = frame_of([2e-5, 2e-5], [0.9, 0.8]).assign(epochs=[low, 5])
+    space = (Parameter("epochs", "range", (low, 5)),)
+    lines = sentences(frame, space, "f1", True, {"epochs": 3}, None)
+    assert f"The best epochs lies at the {says}" in lines
+
+
 def test_lower_scores_are_better_where_the_metric_says_so():
     frame = frame_of([1e-5, 1e-4, 1e-3], [0.500, 0.504, 0.506])
     assert near_best(frame, False).tolist() == [True, True, False]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from oofline.ablation.contrast import Contrast, seed_interval
+from oofline.limits import RANGES
 from oofline.tuning.space import Parameter
 
 NEAR = 0.01
@@ -16,6 +17,7 @@ FLAT = 0.25
 """A neighbourhood this wide, as a share of what was searched, is flat."""
 EDGE = 0.03
 """A best value this close to an end of its range, as a share of it, lies at the edge."""
+EDGES = ("lower", "upper")
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def near_best(frame: pd.DataFrame, greater: bool) -> np.ndarray:
 
 
 def neighbourhood(
-    frame: pd.DataFrame, parameter: Parameter, best: float, near: np.ndarray
+    frame: pd.DataFrame, parameter: Parameter, best: float, near: np.ndarray, alone: bool = True
 ) -> Neighbourhood:
     """Walk from the best value both ways while trials score near the best.
 
@@ -76,9 +78,12 @@ def neighbourhood(
         parameter: bounded, "log" or "range".
         best: its best value.
         near: from `near_best`.
+        alone: whether nothing else was searched; else a worse trial between may be worse for
+            another setting's value, and does not end the walk.
     """
     value = frame[parameter.name].to_numpy(float)
     known = np.isfinite(frame["estimate"].to_numpy(float)) & np.isfinite(value)
+    known &= near | alone
     order = np.argsort(value[known], kind="stable")
     sorted_value, sorted_near = value[known][order], near[known][order]
     low = _walk(sorted_value[::-1], sorted_near[::-1], sorted_value[::-1] <= best, best)
@@ -86,7 +91,7 @@ def neighbourhood(
     scale = math.log if parameter.form == "log" else float
     start, end = (scale(bound) for bound in parameter.values)
     at = (scale(best) - start) / (end - start)
-    edge = "lower" if at < EDGE else "upper" if at > 1 - EDGE else ""
+    edge = EDGES[0] if at < EDGE else EDGES[1] if at > 1 - EDGE else ""
     inside = (sorted_value >= low) & (sorted_value <= high) & sorted_near
     width = (scale(high) - scale(low)) / (end - start)
     return Neighbourhood(low, high, width, int(inside.sum()), edge)
@@ -127,7 +132,7 @@ def sentences(
     ]
     lines.append(
         f"{int(near.sum())} of {n_known} trials score within {100 * NEAR:.0f} % of the best; "
-        + "; ".join(_around(frame, parameter, row[parameter.name], near) for parameter in space)
+        + "; ".join(_around(frame, p, row[p.name], near, len(space) == 1) for p in space)
         + "."
     )
     for parameter in space:
@@ -135,8 +140,11 @@ def sentences(
             continue
         edge = neighbourhood(frame, parameter, float(row[parameter.name]), near).edge
         if edge:
+            end = EDGES.index(edge)
+            further = parameter.values[end] != RANGES.get(parameter.name, (None, None))[end]
             lines.append(
-                f"The best {parameter.name} lies at the {edge} end of its range: search further."
+                f"The best {parameter.name} lies at the {edge} end of its range"
+                + (": search further." if further else ", which is as far as it goes.")
             )
     return [*lines, *_worth(rerun, metric)]
 
@@ -156,18 +164,21 @@ def _default_score(
     return f" (the default: {found['score'].iloc[0]:.5f})" if len(found) else ""
 
 
-def _around(frame: pd.DataFrame, parameter: Parameter, best: Any, near: np.ndarray) -> str:
+def _around(
+    frame: pd.DataFrame, parameter: Parameter, best: Any, near: np.ndarray, alone: bool
+) -> str:
     name = parameter.name
     if parameter.form == "choice":
         kinds = list(dict.fromkeys(map(str, frame[name][near])))
         return f"{name}: {', '.join(kinds)} among them"
-    found = neighbourhood(frame, parameter, float(best), near)
+    found = neighbourhood(frame, parameter, float(best), near, alone)
     if found.n < 2:
         return f"{name}: no other trial beside {shown(best)} does, so it is a peak or luck"
     kind = "flat" if found.width >= FLAT else "narrow"
+    between = " with none worse between" * alone
     return (
-        f"{name}: {found.n} of them from {shown(found.low)} to {shown(found.high)} with none worse "
-        f"between, {100 * found.width:.0f} % of what was searched ({kind})"
+        f"{name}: {found.n} of them from {shown(found.low)} to {shown(found.high)}{between}, "
+        f"{100 * found.width:.0f} % of what was searched ({kind})"
     )
 
 
