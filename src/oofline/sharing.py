@@ -190,8 +190,7 @@ def _train_on_cluster(cfg: CFG, paths: Paths, folds: list[int], seeds: list[int]
     with engine_ready(cfg, len(todo)):
         begin(cfg, paths)
         if depot:
-            depot.claim(cfg)
-            todo = depot.fetch_finished(cfg, todo)
+            todo = depot.begin(cfg, todo)
         if not todo:
             return 0
         work = Work(

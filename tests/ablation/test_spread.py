@@ -1,6 +1,7 @@
 """Arms on a cluster: the same units and files as here; the cluster works in this process."""
 
 import contextlib
+import shutil
 
 import pandas as pd
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from oofline import cli
 from oofline.ablation import spread
 from oofline.engines.dispatch import Failure
+from oofline.engines.store import Store
+from oofline.engines.stored_fold import StoredFold
 from oofline.errors import OoflineError
 from oofline.storage import read_json
 
@@ -59,3 +62,23 @@ def test_arms_take_turns_and_a_failure_is_in_the_table(
     for arm in ("plain", "high"):
         assert read_json(paths.fold(f"ablation-{arm}", 42, 1) / "scores.json")["n_rows"] == 20
     assert not (paths.fold("ablation-low", 42, 0) / "scores.json").exists()
+
+
+def test_what_a_store_holds_finished_is_fetched_and_not_trained_again(
+    write_competition, cluster, tmp_path, capsys
+):
+    paths = write_competition("binary", 60)
+    url = str(tmp_path / "store")
+    words = ["ablation", "--comp", "toy", "--arms", "base", "--fold", "0,1", "--engine", "ray",
+             "--kind", "ridge", "--shared-storage", url]  # fmt: skip
+    assert cli.run(words, tmp_path) == 0, capsys.readouterr().err
+    fold = paths.fold("ablation-base", 42, 1)
+    key = fold.relative_to(paths.root).as_posix()
+    scores = read_json(fold / "scores.json")
+    StoredFold(Store(url), key).put(fold, {}, weights=True)
+    shutil.rmtree(fold)
+    shutil.rmtree(paths.fold("ablation-base", 42, 0))
+    cluster.clear()
+    assert cli.run(words, tmp_path) == 0
+    assert cluster == ["ablation-base seed 42 fold 0"]
+    assert read_json(fold / "scores.json") == scores

@@ -120,6 +120,35 @@ def test_a_fold_goes_on_elsewhere_from_its_pushed_state(url, project, tmp_path, 
     assert log.read_text() == "what it said\n"
 
 
+def test_a_fold_goes_on_elsewhere_from_what_was_saved_here(
+    url, project, tmp_path, stop_after, capsys
+):
+    """As where a training was begun without a cluster, and a fold of it is being trained still."""
+    cfg, paths = project
+    train_units(dataclasses.replace(cfg, exp="here"), paths, [1], [42])
+    guard = Guard()
+    again = stop_after(guard, 3)
+    with pytest.raises(Stopped):
+        unit_trainer(cfg, paths, "cpu", guard)((42, 1))
+    again()
+    node = Node(url, project, tmp_path / "one")
+    with FileLock(paths.fold(cfg.exp, 42, 1) / ".lock"):
+        node.depot.push_states(cfg, [(42, 0), (42, 1)])
+    stored = StoredFold(node.mirror.store, "output/toy/away/seed42/fold1")
+    assert not stored.has_state()  # another process has it
+    capsys.readouterr()
+    for _ in range(2):  # what is there stays
+        assert node.depot.begin(cfg, [(42, 0), (42, 1)]) == [(42, 0), (42, 1)]
+    out = capsys.readouterr().out
+    assert out.count("folds that go on from what was saved here: 1") == 1
+    assert node.train((42, 1))
+    assert "seed 42 fold 1: resumed at step 3 of" in capsys.readouterr().out
+    assert node.depot.fetch_finished(cfg, [(42, 1)]) == []
+    here, away = paths.fold("here", 42, 1), paths.fold("away", 42, 1)
+    assert (here / "model.safetensors").read_bytes() == (away / "model.safetensors").read_bytes()
+    assert (here / "oof.parquet").read_bytes() == (away / "oof.parquet").read_bytes()
+
+
 def test_half_a_push_is_never_taken_up(url, project, tmp_path, stop_after, monkeypatch, capsys):
     cfg, paths = project
     node = Node(url, project, tmp_path / "one")

@@ -37,23 +37,27 @@ def train_spread(jobs: list[Job], paths: Paths, guard: Guard) -> list[Failure]:
         some = [job for job in jobs if job[0].kind == kind]
         arms = tuple({cfg.exp: cfg for cfg, _ in some}.values())
         with engine_ready(arms[0], len(some)):
-            for cfg in arms:
-                _begin(cfg, paths)
+            left = {cfg.exp: _begin(cfg, paths, _units_of(cfg, some)) for cfg in arms}
+            some = [(cfg, unit) for cfg, unit in some if unit in left[cfg.exp]]
             digests = {cfg.exp: encoder_digest(cfg) for cfg in arms}
             work = Work(
                 some, functools.partial(_trainer, digests), paths.output / "ablations" / "workers",
                 lambda job: unit_of(*job), go_on=True, further=arms[1:], alone=True,
             )  # fmt: skip
-            outcomes = do_on_cluster(arms[0], paths, work, guard)
+            outcomes = do_on_cluster(arms[0], paths, work, guard) if some else []
         failures += [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     return failures
 
 
-def _begin(cfg: CFG, paths: Paths) -> None:
+def _units_of(arm: CFG, jobs: list[Job]) -> list[Unit]:
+    return [unit for cfg, unit in jobs if cfg.exp == arm.exp]
+
+
+def _begin(cfg: CFG, paths: Paths, units: list[Unit]) -> list[Unit]:
+    """Begin an arm; returns its units that no store holds finished."""
     with quiet():
         begin(cfg, paths)
-    if cfg.shared_storage:
-        Depot(cfg.shared_storage, paths).claim(cfg)
+    return Depot(cfg.shared_storage, paths).begin(cfg, units) if cfg.shared_storage else units
 
 
 def unit_of(cfg: CFG, unit: Unit) -> str:

@@ -6,10 +6,12 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from oofline.claim import check_settings
 from oofline.config import CFG
 from oofline.engines.store import Store
-from oofline.engines.stored_fold import StoredFold
+from oofline.engines.stored_fold import STATE, StoredFold, state_files
 from oofline.errors import ConfigError, DataError, OoflineError
 from oofline.progress import bar, say
 from oofline.storage import PSEUDO_LABELS, Paths, read_json, sha256_of
@@ -37,6 +39,24 @@ class Depot:
 
     def _key(self, path: Path) -> str:
         return path.relative_to(self.paths.root).as_posix()
+
+    def begin(self, cfg: CFG, units: list[Unit]) -> list[Unit]:
+        """Claim the experiment, then bring both sides to what either has of its folds.
+
+        Args:
+            cfg: settings of the experiment, which was begun here.
+            units: what is not finished here.
+
+        Returns:
+            Units that are not finished there either.
+
+        Raises:
+            ConfigError, DataError: see `claim`.
+        """
+        self.claim(cfg)
+        left = self.fetch_finished(cfg, units)
+        self.push_states(cfg, left)
+        return left
 
     def claim(self, cfg: CFG) -> None:
         """Compare an experiment with the one of its name there; where there is none, it is ours.
@@ -80,6 +100,19 @@ class Depot:
         if len(left) < len(units):
             say(f"fetched {len(units) - len(left)} finished folds from {self.store.url}")
         return left
+
+    def push_states(self, cfg: CFG, units: list[Unit]) -> None:
+        """Put states that were saved here there, where it has none: nodes go on from them."""
+        pushed = 0
+        for unit in units:
+            folder = self.paths.fold(cfg.exp, *unit)
+            fold = StoredFold(self.store, self._key(folder))
+            if (folder / STATE).is_file() and not fold.has_state():
+                with contextlib.suppress(Timeout), FileLock(folder / ".lock", timeout=0):
+                    fold.put_state({path.name: path for path in state_files(folder)})
+                    pushed += 1
+        if pushed:
+            say(f"folds that go on from what was saved here: {pushed}")
 
     def fetch(self, keys: list[str], log: Path | None = None) -> None:
         """Bring files here in this order, and a log where it is there."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from oofline.engines.store import Store
-from oofline.engines.stored_fold import STATE, StoredFold
+from oofline.engines.stored_fold import STATE, StoredFold, state_files
 from oofline.errors import OoflineError
 from oofline.models.kept import kept_files
 from oofline.progress import say
@@ -25,7 +25,6 @@ from oofline.tracking.tracker import RUNNING
 
 POLL_SECONDS = 0.25
 """How often a new state is looked for."""
-_WITH_STATE = ("best*.safetensors", "snapshot*.safetensors", "wandb.json")
 
 
 class Mirror:
@@ -213,8 +212,7 @@ class _Pusher:
     def _staged(self, staging: Path) -> dict[str, Path]:
         """Hard links of the files that make a state."""
         staging.mkdir(parents=True, exist_ok=True)
-        sources = [path for pattern in _WITH_STATE for path in self.folder.glob(pattern)]
-        sources.append(self.folder / STATE)
+        sources = state_files(self.folder)
         for source in sources:
             _link(source, staging / source.name)
         return {source.name: staging / source.name for source in sources}

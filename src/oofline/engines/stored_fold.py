@@ -9,6 +9,13 @@ from oofline.errors import OoflineError
 
 STATE = "state.safetensors"
 """The file of a state that counts; others belong to it."""
+_WITH_STATE = ("best*.safetensors", "snapshot*.safetensors", "wandb.json")
+
+
+def state_files(folder: Path) -> list[Path]:
+    """The files of the state that is saved in a fold's folder, the one that counts last."""
+    beside = [path for pattern in _WITH_STATE for path in folder.glob(pattern)]
+    return [*beside, folder / STATE]
 
 
 class StoredFold:
@@ -55,6 +62,10 @@ class StoredFold:
             except OoflineError:
                 if self.store.read_json(note) == manifest:
                     raise  # else a process of a lost node pushed another one meanwhile
+
+    def has_state(self) -> bool:
+        """Whether a saved state is there."""
+        return self.store.exists(f"{self.key}/state.json")
 
     def put_state(self, files: dict[str, Path]) -> None:
         """Push the files of a state by name, then the note that names them; drop the former."""
