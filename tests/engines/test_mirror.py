@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 import threading
+import time
 
 import pytest
 from filelock import FileLock
@@ -183,7 +184,9 @@ def test_states_are_pushed_while_training_goes_on(url, project, tmp_path, monkey
     seen = []
 
     def look(row):
-        manifest = node.mirror.store.read_json("output/toy/away/seed42/fold2/state.json")
+        manifest, until = None, time.monotonic() + 60  # no new state meanwhile: this one is pushed
+        while manifest is None and time.monotonic() < until:
+            manifest = node.mirror.store.read_json("output/toy/away/seed42/fold2/state.json")
         seen.append(set(manifest or {}))
 
     node.guard.watch = look

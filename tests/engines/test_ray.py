@@ -300,8 +300,12 @@ def test_nodes_that_share_nothing_but_a_store(cluster, toy, tmp_path, capsys):
 
 
 def test_a_fold_goes_on_from_its_state_in_an_object_store(cluster, toy, tmp_path, capsys):
-    """Its node is removed: another, that has nothing of it, fetches the state that was pushed."""
+    """Its node is removed: another, that has nothing of it, fetches the state that was pushed.
+
+    States are a few steps apart: one that is replaced while it is linked is left to the next turn.
+    """
     cfg, paths = toy(epochs=100)
+    cfg = dataclasses.replace(cfg, save_minutes=0.005)
     train_units(dataclasses.replace(cfg, exp="local", engine="local"), paths, [0], [42])
     away = dataclasses.replace(cfg, shared_storage="s3://folds/goes-on")
     stored, errors = StoredFold(Store(away.shared_storage), "output/toy/cluster/seed42/fold0"), []
