@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from oofline import cli
@@ -22,8 +23,8 @@ from oofline.engines.ray_start import connected
 from oofline.engines.store import Store
 from oofline.engines.stored_fold import StoredFold
 from oofline.errors import ConfigError, OoflineError, Stopped
-from oofline.sharing import Work, do_on_cluster, engine_ready, train_on_devices
-from oofline.storage import read_json
+from oofline.sharing import Work, do_on_cluster, engine_ready, node_trainer, train_on_devices
+from oofline.storage import read_json, write_json
 from oofline.training.guard import Guard
 
 ray = pytest.importorskip("ray", reason="ray is not installed")
@@ -78,7 +79,7 @@ def toy(write_competition, load_settings):
 
 def test_a_lost_node_and_a_killed_process_change_no_bit(cluster, toy, capsys):
     """The uninterrupted folds are the local engine's: so this is the equality of engines too."""
-    cfg, paths = toy(epochs=30)
+    cfg, paths = toy(epochs=60)
     here = {"exp": "local", "engine": "local"}
     train_units(dataclasses.replace(cfg, **here), paths, [0, 1], [42])
     capsys.readouterr()
@@ -97,7 +98,7 @@ def test_a_lost_node_and_a_killed_process_change_no_bit(cluster, toy, capsys):
             for log in (paths.experiment("cluster") / "workers").glob(f"*-seed-42-fold-{fold}.log")
         )
         step = int(text.split(f"fold {fold}: resumed at step ")[1].split(" ")[0])
-        assert 0 < step < 120
+        assert 2 <= step < 240
     assert two_nodes.same_bits(paths, "local", "cluster", [(42, 0), (42, 1)])
     cluster.more()
 
@@ -299,32 +300,46 @@ def test_nodes_that_share_nothing_but_a_store(cluster, toy, tmp_path, capsys):
     assert (stored / "seed42" / "fold1" / "scores.json").exists()
 
 
-def test_a_fold_goes_on_from_its_state_in_an_object_store(cluster, toy, tmp_path, capsys):
-    """Its node is removed: another, that has nothing of it, fetches the state that was pushed.
+def unit_logs(cluster):
+    """Logs of fold 0 in the caches of all nodes."""
+    return {log for cache in cluster.caches for log in cache.glob("logs/*/*-fold-0.log")}
 
-    States are a few steps apart: one that is replaced while it is linked is left to the next turn.
-    """
-    cfg, paths = toy(epochs=100)
-    cfg = dataclasses.replace(cfg, save_minutes=0.005)
+
+def pausing_trainer(folder, cfg, encoder, paths, device, guard):
+    """As `node_trainer`; the first to reach the third epoch stays there, and says who it is."""
+
+    def watch(row):
+        if row["epoch"] >= 3 and not (folder / "process").exists():
+            write_json(folder / "process", os.getpid())
+            time.sleep(WAIT)
+
+    guard.watch = watch
+    return node_trainer(cfg, encoder, paths, device, guard)
+
+
+def test_a_fold_goes_on_from_its_state_in_an_object_store(
+    cluster, toy, tmp_path, monkeypatch, capsys
+):
+    """Its node is removed: another, that has nothing of it, fetches the state that was pushed."""
+    cfg, paths = toy(epochs=5)
     train_units(dataclasses.replace(cfg, exp="local", engine="local"), paths, [0], [42])
     away = dataclasses.replace(cfg, shared_storage="s3://folds/goes-on")
-    stored, errors = StoredFold(Store(away.shared_storage), "output/toy/cluster/seed42/fold0"), []
+    stored = StoredFold(Store(away.shared_storage), "output/toy/cluster/seed42/fold0")
+    trainer = functools.partial(pausing_trainer, tmp_path)
+    monkeypatch.setattr("oofline.sharing.node_trainer", trainer)
+    former = unit_logs(cluster)
+    errors = []
 
-    def is_under_way():
-        """Whether a state after the first steps is there; the very first is of step 0."""
+    def is_pushed():
         stored.fetch_state(tmp_path / "seen")
         return two_nodes.saved_step(tmp_path / "seen") >= 2
 
-    def unit_logs():
-        return {log for cache in cluster.caches for log in cache.glob("logs/*/*-fold-0.log")}
-
-    former = unit_logs()
-
     def remove_its_node():
         try:
-            two_nodes.wait_for(is_under_way, "a pushed state")
-            (log,) = unit_logs() - former
-            process = two_nodes.wait_for(lambda: two_nodes.process_of(log), "its process")
+            two_nodes.wait_for((tmp_path / "process").exists, "the third epoch")
+            two_nodes.wait_for(is_pushed, "a pushed state")
+            process = psutil.Process(read_json(tmp_path / "process"))
+            (log,) = unit_logs(cluster) - former
             process.suspend()
             cluster.remove_node(two_nodes.node_of(cluster, log), allow_graceful=False)
             process.kill()
@@ -340,7 +355,7 @@ def test_a_fold_goes_on_from_its_state_in_an_object_store(cluster, toy, tmp_path
     assert "its node is gone on" in capsys.readouterr().out
     logs = (paths.experiment("cluster") / "workers").glob("*.log")  # brought here from the store
     text = "".join(log.read_text() for log in logs)
-    assert 2 <= int(text.split("resumed at step ")[1].split(" ")[0]) < 400
+    assert 2 <= int(text.split("resumed at step ")[1].split(" ")[0]) < 20
     assert two_nodes.same_bits(paths, "local", "cluster", [(42, 0)])
     assert not (paths.fold("cluster", 42, 0) / ".lock").exists()  # nobody trained in this folder
     cluster.more()
