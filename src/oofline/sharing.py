@@ -27,6 +27,7 @@ from oofline.engines.depot import Depot
 from oofline.engines.devices import device_list
 from oofline.engines.dispatch import Dispatch
 from oofline.engines.needs import needs_of
+from oofline.engines.outcome import After
 from oofline.engines.ray_cluster import RayCluster
 from oofline.engines.ray_start import connected, nodes_of, wait_for_nodes
 from oofline.engines.ray_task import Order, Start
@@ -97,6 +98,7 @@ class Work:
         weights: whether finished folds bring their weights back from a store.
         further: settings that jobs have besides the command's: their models are needed too.
         alone: each gets a new process, so that its peak memory is its own.
+        after: called with each and its outcome.
     """
 
     jobs: list[Any]
@@ -108,6 +110,7 @@ class Work:
     weights: bool = True
     further: tuple[CFG, ...] = ()
     alone: bool = False
+    after: After | None = None
 
 
 @contextlib.contextmanager
@@ -161,7 +164,7 @@ def do_on_cluster(cfg: CFG, paths: Paths, work: Work, guard: Guard) -> list[Any]
         )
         with guard.signals(), board("units", len(work.jobs)) as table:
             return Dispatch(
-                cluster, work.jobs, work.name, guard, table, work.most, work.go_on
+                cluster, work.jobs, work.name, guard, table, work.most, work.go_on, work.after
             ).run()  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Arms as training leaves them, without training, and units trained in this process."""
+"""Arms as training leaves them, without training, and units done in this process."""
 
 import dataclasses
 
@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from oofline import cli
-from oofline.ablation import run as run_module
-from oofline.crossval import train_units
+from oofline.ablation import spread
+from oofline.claim import claim_experiment, inputs_of
 from oofline.data.competition import read_competition
 from oofline.data.folds import ensure_folds
+from oofline.engines.outcome import Failure
 from oofline.errors import OoflineError
 from oofline.results import Task, prediction_frame
 from oofline.storage import write_json
@@ -46,20 +47,40 @@ def oofline(tmp_path, capsys, monkeypatch):
 
 
 @pytest.fixture
-def in_process(monkeypatch):
-    """Units are trained without a process of their own; returns the list of those trained."""
-    trained = []
+def done_by(monkeypatch):
+    """done_by(train): train(cfg, (seed, fold)) is called here, in place of a process of its own."""
 
-    def train(cfg, paths, unit, guard, device, log, tell):
-        trained.append((cfg.exp, *unit))
-        try:
-            train_units(cfg, paths, [unit[1]], [unit[0]])
-        except OoflineError as error:
-            return str(error)
-        return None
+    def use(train):
+        def share(jobs, devices, start, logs, guard, name, threads, *, alone, go_on, after):
+            assert alone
+            assert go_on
+            for job in jobs:
+                try:
+                    outcome = train(job[0].cfg, job[1])
+                except OoflineError as error:
+                    outcome = Failure(job, str(error))
+                after(job, outcome)
 
-    monkeypatch.setattr(run_module, "train_apart", train)
-    return trained
+        monkeypatch.setattr(spread, "share", share)
+
+    return use
+
+
+@pytest.fixture
+def fails(done_by):
+    """fails(error): every unit that would be trained raises it; returns the list of those tried."""
+
+    def use(error):
+        tried = []
+
+        def train(cfg, unit):
+            tried.append((cfg.exp, unit))
+            raise error
+
+        done_by(train)
+        return tried
+
+    return use
 
 
 @pytest.fixture
@@ -76,7 +97,7 @@ def fabricate(write_competition, load_settings):
         fold = ensure_folds(cfg, paths, competition)[0].fold
         for arm, (noise, changes) in arms.items():
             made = dataclasses.replace(cfg, exp=f"ablation-{arm}", **changes)
-            write_json(paths.experiment(made.exp) / "cfg.json", dataclasses.asdict(made))
+            claim_experiment(made, paths, inputs_of(made, paths, competition))
             for seed in seeds:
                 for k in folds:
                     _write(paths.fold(made.exp, seed, k), competition, fold, seed, k, noise)

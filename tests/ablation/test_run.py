@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from oofline.ablation import run as run_module
-from oofline.crossval import is_done
-from oofline.errors import Stopped
+from oofline.ablation import spread
+from oofline.crossval import is_done, train_units
+from oofline.errors import OoflineError, Stopped
 from oofline.storage import read_json
 
 TOY = ("ablation", "--comp", "toy")
@@ -29,18 +29,24 @@ def own(tmp_path):
     return str(path)
 
 
-def no_training(*args):
-    pytest.fail("nothing was left to train")
+@pytest.fixture
+def no_training(monkeypatch):
+    """Nothing is left to train: no unit may be begun."""
+    monkeypatch.setattr(spread, "share", lambda *a, **b: pytest.fail("a unit is trained"))
 
 
-def test_arms_that_differ_are_told_apart_and_trained_once(
-    write_competition, oofline, in_process, own, monkeypatch
-):
-    paths = write_competition(n=240, epochs=4, lr=2e-3, metric="accuracy")
+def test_arms_that_differ_are_told_apart_and_trained_once(write_competition, oofline, done_by, own):
+    paths, trained = write_competition(n=240, epochs=4, lr=2e-3, metric="accuracy"), []
+
+    def train(cfg, unit):
+        trained.append((cfg.exp, *unit))
+        return train_units(cfg, paths, [unit[1]], [unit[0]]) == 1
+
+    done_by(train)
     argv = (*TOY, "--arms", "base,still", "--file", own, "--seed", "1,2", "--fold", "0-1")
     code, out, _ = oofline(*argv, "--name", "study")
     assert code == 0
-    assert in_process == [  # arms take turns, so both can be compared after the first round
+    assert trained == [  # arms take turns, so both can be compared after the first round
         (f"study-{arm}", seed, fold)
         for seed in (1, 2) for fold in (0, 1) for arm in ("base", "still")
     ]  # fmt: skip
@@ -61,16 +67,15 @@ def test_arms_that_differ_are_told_apart_and_trained_once(
     made = read_json(paths.experiment("study-still") / "cfg.json")
     assert (made["exp"], made["lr"], made["epochs"]) == ("study-still", 1e-9, 4)
 
-    monkeypatch.setattr(run_module, "train_apart", no_training)
-    before = pd.read_csv(folder / "table.csv")
+    before, n_trained = pd.read_csv(folder / "table.csv"), len(trained)
     assert oofline(*argv, "--name", "study")[0] == 0
+    assert len(trained) == n_trained
     pd.testing.assert_frame_equal(pd.read_csv(folder / "table.csv"), before)
 
 
-def test_the_table_equals_an_independent_computation(fabricate, oofline, monkeypatch):
+def test_the_table_equals_an_independent_computation(fabricate, oofline, no_training):
     arms = {"base": (0.5, {}), "dropout": (0.3, {"dropout": 0.1})}
     paths, _, competition, fold = fabricate(arms, folds=(0, 1), bootstrap_samples=200)
-    monkeypatch.setattr(run_module, "train_apart", no_training)
     code, _, _ = oofline(*TOY, "--arms", "base,dropout", "--seed", "1,2", "--fold", "0,1")
     assert code == 0
     frame = pd.read_csv(paths.output / "ablations" / "ablation" / "table.csv").set_index("arm")
@@ -102,18 +107,12 @@ def test_the_table_equals_an_independent_computation(fabricate, oofline, monkeyp
     )
 
 
-def test_a_failed_unit_does_not_throw_the_others_away(fabricate, oofline, monkeypatch):
+def test_a_failed_unit_does_not_throw_the_others_away(fabricate, oofline, fails):
     arms = {"base": (0.5, {}), "dropout": (0.3, {"dropout": 0.1})}
     paths, _, _, fold = fabricate(arms, folds=(0, 1, 2), bootstrap_samples=50)
     missing = paths.fold("ablation-dropout", 1, 1) / "scores.json"
     missing.unlink()
-    tried = []
-
-    def train(cfg, paths, unit, *more):
-        tried.append((cfg.exp, unit))
-        return "the loss is nan at optimizer step 3"
-
-    monkeypatch.setattr(run_module, "train_apart", train)
+    tried = fails(OoflineError("the loss is nan at optimizer step 3"))
     code, out, err = oofline(*TOY, "--arms", "base,dropout", "--seed", "1,2")
     assert code == 2
     assert tried == [("ablation-dropout", (1, 1))]
@@ -144,11 +143,11 @@ def test_a_failed_unit_does_not_throw_the_others_away(fabricate, oofline, monkey
 
 
 @pytest.mark.parametrize("broken", ["base", "dropout"])
-def test_an_arm_that_always_fails_leaves_a_table(fabricate, oofline, monkeypatch, broken):
+def test_an_arm_that_always_fails_leaves_a_table(fabricate, oofline, fails, broken):
     kept = {"base": (0.5, {}), "dropout": (0.3, {"dropout": 0.1})}
     del kept[broken]
     paths, *_ = fabricate(kept, seeds=(42,))
-    monkeypatch.setattr(run_module, "train_apart", lambda *a: "the loss is nan")
+    fails(OoflineError("the loss is nan"))
     code, out, _ = oofline(*TOY, "--arms", "base,dropout")
     assert code == 2
     assert f"{broken}: failed 3 of 3 units: the loss is nan" in out
@@ -159,23 +158,20 @@ def test_an_arm_that_always_fails_leaves_a_table(fabricate, oofline, monkeypatch
     assert frame["failed"].sum() == 3
 
 
-def test_rounds_that_not_every_arm_has_tried_do_not_count(fabricate, oofline, monkeypatch):
+def test_rounds_that_not_every_arm_has_tried_do_not_count(fabricate, oofline, fails):
     arms = {"base": (0.5, {}), "dropout": (0.3, {"dropout": 0.1})}
     paths, *_ = fabricate(arms, seeds=(1,), folds=(0, 1, 2))
     (paths.fold("ablation-dropout", 1, 2) / "scores.json").unlink()
-    monkeypatch.setattr(
-        run_module, "train_apart", lambda *a: (_ for _ in ()).throw(Stopped("interrupted", 130))
-    )
+    fails(Stopped("interrupted", 130))
     code, out, _ = oofline(*TOY, "--arms", "base,dropout", "--seed", "1")
     assert code == 130
-    assert "interrupted" in out
+    assert "interrupted: 1 units are left; the same command goes on from there" in out
     frame = pd.read_csv(paths.output / "ablations" / "ablation" / "table.csv")
     assert frame["units"].tolist() == [2, 2]
 
 
-def test_the_time_limit_stops_between_units(fabricate, oofline, monkeypatch):
+def test_the_time_limit_stops_between_units(fabricate, oofline):
     paths, *_ = fabricate({"base": (0.5, {})}, seeds=(1,), folds=(0,))
-    monkeypatch.setattr(run_module, "train_apart", no_training)
     code, out, _ = oofline(*TOY, "--arms", "base", "--time-limit-hours", "1e-6")
     assert code == 0
     assert "time_limit_hours reached: 3 units are left" in out
@@ -192,6 +188,7 @@ def test_the_time_limit_stops_between_units(fabricate, oofline, monkeypatch):
     (("--arms", "base", "--name", "a/b"), "must be a plain folder name"),
     (("--arms", "base,mixout", "--dropout", "0.1"), "arm mixout: mixout takes the place"),
     (("--arms", "base", "--device", "cuda:9"), "CUDA GPUs"),
+    (("--arms", "base", "--device", "cpu,cuda:9"), "CUDA GPUs"),
     (("--arms", "base", "--metric", "f2"), "f2"),
     (("--arms", "base", "--text-col", "txt"), "txt"),
     (("--arms", "base", "--model", "no/such"), "no/such"),
@@ -200,10 +197,9 @@ def test_the_time_limit_stops_between_units(fabricate, oofline, monkeypatch):
     (("--arms", "base", "--file", "none.toml"), "none.toml does not exist"),
 ])  # fmt: skip
 def test_when_anything_is_wrong_nothing_is_written(
-    write_competition, oofline, own, monkeypatch, argv, says
+    write_competition, oofline, own, no_training, argv, says
 ):
     paths = write_competition()
-    monkeypatch.setattr(run_module, "train_apart", no_training)
     code, _, err = oofline(*TOY, "--file", own, *argv)
     assert code == 2
     assert err.startswith("oofline: ")
@@ -212,9 +208,8 @@ def test_when_anything_is_wrong_nothing_is_written(
     assert not paths.output.exists()
 
 
-def test_other_settings_under_the_same_name_are_refused(fabricate, oofline, monkeypatch):
+def test_other_settings_under_the_same_name_are_refused(fabricate, oofline, no_training):
     fabricate({"base": (0.5, {})})
-    monkeypatch.setattr(run_module, "train_apart", no_training)
     code, _, err = oofline(*TOY, "--arms", "base", "--lr", "2e-4")
     assert code == 2
     assert "arm base: experiment ablation-base was started with other settings (lr: 0.001" in err

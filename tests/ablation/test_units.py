@@ -1,138 +1,14 @@
-"""A unit in a process of its own: its memory, its failure, its end; and what counts as chance."""
-
-import multiprocessing
-import os
-import resource
-import signal
-import sys
+"""Units as training left them: read back, and compared with chance."""
 
 import numpy as np
 import pytest
 
-from oofline.ablation import units
 from oofline.ablation.contrast import decided
-from oofline.ablation.units import at_chance, chance_score, read_runs, train_apart
+from oofline.ablation.units import at_chance, chance_score, read_runs
 from oofline.blocks import blank
-from oofline.errors import ConfigError, DataError, OoflineError, Stopped
-from oofline.progress import bar, say
+from oofline.errors import DataError
 from oofline.results import Answer, Task
 from oofline.scoring.decisions import cross_fitted_decision
-from oofline.storage import read_json
-from oofline.training.guard import Guard
-
-
-@pytest.fixture
-def forked(monkeypatch):
-    """forked(function): units call it, in a child that knows the test's patches."""
-    if sys.platform != "linux":
-        pytest.skip("needs fork")
-    context = multiprocessing.get_context("fork")
-
-    def use(function):
-        monkeypatch.setattr(units.multiprocessing, "get_context", lambda kind: context)
-        monkeypatch.setattr(units, "_do", lambda cfg, paths, unit, device: function(cfg))
-
-    return use
-
-
-@pytest.fixture
-def unit(write_competition, load_settings):
-    """unit(guard, **settings) -> what train_apart says of seed 7, fold 1."""
-    paths = write_competition()
-    said = []
-
-    def run(guard=None, **settings):
-        cfg = load_settings(paths, epochs=1, **settings)
-        log = paths.output / "workers" / "unit.log"
-        said.clear()
-        tell = lambda *message: said.append(message)  # noqa: E731
-        return train_apart(cfg, paths, (7, 1), guard or Guard(), "cpu", log, tell), paths
-
-    run.said = said
-    return run
-
-
-def fail(error):
-    raise error
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_units_memory_is_its_own(unit):
-    ballast = b"x" * 800_000_000
-    problem, paths = unit()
-    assert problem is None
-    scores = read_json(paths.fold("base", 7, 1) / "scores.json")
-    del ballast
-    here = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    assert 100 < scores["peak_memory_mb"] < here - 300
-    inherited = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
-    assert inherited > here - 100  # the faulty form: what a child that was started says of itself
-
-
-@pytest.mark.parametrize("error", [OoflineError("the loss is nan"), ConfigError("no effect")])
-def test_a_failure_comes_back_as_one_line(forked, unit, error):
-    forked(lambda cfg: fail(error))
-    assert unit()[0] == str(error)
-
-
-def test_a_killed_process_is_a_failed_unit(forked, unit):
-    forked(lambda cfg: os.kill(os.getpid(), signal.SIGKILL))
-    assert unit()[0] == "its process was killed by signal 9 (out of memory?)"
-
-
-def test_a_bug_is_no_failed_unit(forked, unit, capfd):
-    forked(lambda cfg: 1 / 0)
-    with pytest.raises(
-        RuntimeError, match=r"(?s)^seed 7 fold 1 of base \(log: .*ZeroDivisionError"
-    ):
-        unit()
-    assert capfd.readouterr() == ("", "")
-
-
-def test_lines_and_bars_come_back_and_the_log_keeps_all(forked, unit, tmp_path, capfd):
-    def work(cfg):
-        say("resumed at step 3")
-        os.write(2, b"a library wrote this\n")
-        with bar("seed 7 fold 1", 4) as line:
-            line.advance(4, f1=0.5)
-
-    forked(work)
-    problem, paths = unit()
-    assert problem is None
-    assert unit.said == [
-        ("say", "resumed at step 3"), ("bar", "seed 7 fold 1", 4, 4, "f1 0.5")
-    ]  # fmt: skip
-    log = (paths.output / "workers" / "unit.log").read_text()
-    assert "resumed at step 3" in log
-    assert "a library wrote this" in log
-    assert capfd.readouterr() == ("", "")
-
-
-def test_a_stop_and_its_exit_code_come_back(forked, unit):
-    forked(lambda cfg: fail(Stopped("interrupted", 130)))
-    with pytest.raises(Stopped) as stop:
-        unit()
-    assert (str(stop.value), stop.value.exit_code) == ("interrupted", 130)
-
-
-def test_a_request_to_stop_is_passed_on_once(forked, unit):
-    def wait(cfg):
-        with Guard().signals():  # a second SIGTERM would kill
-            signal.sigtimedwait([signal.SIGUSR1], 1.5)
-        fail(Stopped("saved", 130))
-
-    guard = Guard()
-    guard.interrupted = True
-    forked(wait)
-    with pytest.raises(Stopped):
-        unit(guard)
-
-
-def test_what_is_left_of_the_time_limit_is_the_units(forked, unit, monkeypatch):
-    forked(lambda cfg: fail(OoflineError(f"{cfg.time_limit_hours:.3f}")))
-    monkeypatch.setattr(Guard, "seconds_left", lambda self: 900.0)
-    assert unit(time_limit_hours=2.0)[0] == "0.250"
-    assert unit()[0] == "0.000"
 
 
 def test_predictions_are_joined_by_id(fabricate):

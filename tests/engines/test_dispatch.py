@@ -7,7 +7,8 @@ import pytest
 
 from oofline.board import board
 from oofline.engines import dispatch as dispatch_module
-from oofline.engines.dispatch import Dispatch, Failure
+from oofline.engines.dispatch import Dispatch
+from oofline.engines.outcome import Failure
 from oofline.errors import OoflineError, Stopped
 from oofline.training.guard import Guard
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from oofline import board, progress
+from oofline.engines.outcome import Failure
 from oofline.engines.workers import share
 from oofline.errors import ConfigError, OoflineError, Stopped
 from oofline.progress import bar, say
@@ -30,12 +31,12 @@ def run(forked, tmp_path):
     def starter(do, device, guard):
         return functools.partial(do, device=device, guard=guard)
 
-    def run(do, units, devices=("cpu", "cpu"), guard=None):
+    def run(do, units, devices=("cpu", "cpu"), guard=None, **options):
         guard = guard or Guard()
         with guard.signals():
             return share(
                 list(units), list(devices), functools.partial(starter, do), tmp_path / "logs",
-                guard, lambda unit: f"unit {unit}",
+                guard, lambda unit: f"unit {unit}", **options,
             )  # fmt: skip
 
     return run
@@ -210,8 +211,10 @@ def test_a_start_that_fails_is_named(forked, tmp_path):
         share([1], ["cpu"], start, tmp_path, Guard(), str)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_reaches_every_worker(run, forked, capsys, number):
+@pytest.mark.parametrize(("number", "alone"), [
+    (signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True),
+])  # fmt: skip
+def test_an_interrupt_reaches_every_worker(run, forked, capsys, number, alone):
     ready, parent = forked.Semaphore(0), os.getpid()
 
     def do(unit, device, guard):
@@ -222,7 +225,7 @@ def test_an_interrupt_reaches_every_worker(run, forked, capsys, number):
 
     before = signal.getsignal(number)
     with pytest.raises(Stopped, match="interrupted with 3 of 3 left") as stop:
-        run(do, [0, 1, 2])
+        run(do, [0, 1, 2], alone=alone, go_on=alone)
     assert stop.value.exit_code == 130
     assert signal.getsignal(number) is before
     out = capsys.readouterr().out
@@ -232,7 +235,8 @@ def test_an_interrupt_reaches_every_worker(run, forked, capsys, number):
     assert "failed" not in out
 
 
-def test_the_time_limit_ends_each_worker_on_its_own(run, forked, capsys):
+@pytest.mark.parametrize("alone", [False, True])
+def test_the_time_limit_ends_each_worker_on_its_own(run, forked, capsys, alone):
     both, late = forked.Barrier(2), forked.Semaphore(0)
 
     def do(unit, device, guard):
@@ -245,7 +249,7 @@ def test_the_time_limit_ends_each_worker_on_its_own(run, forked, capsys):
         return unit
 
     with pytest.raises(Stopped, match="time_limit_hours reached with 1 of 2 left") as stop:
-        run(do, [0, 1], guard=Guard(time_limit_hours=99.0))
+        run(do, [0, 1], guard=Guard(time_limit_hours=99.0), alone=alone)
     assert stop.value.exit_code == 0
     assert "unit 0 is saved" in capsys.readouterr().out
 
@@ -263,6 +267,107 @@ def test_a_failure_after_the_time_limit_is_no_success(run, forked):
 
     with pytest.raises(OoflineError, match=r"unit 1 on cpu/\d failed: the disk is full"):
         run(do, [0, 1], guard=Guard(time_limit_hours=99.0))
+
+
+def test_no_worker_is_started_when_time_is_up(run, tmp_path):
+    with pytest.raises(Stopped, match="time_limit_hours reached with 2 of 2 left") as stop:
+        run(lambda unit, device, guard: unit, [0, 1], guard=Guard(time_limit_hours=1e-6))
+    assert stop.value.exit_code == 0
+    assert not (tmp_path / "logs").exists()
+
+
+def test_each_unit_can_have_a_process_a_log_and_lines_of_its_own(run, tmp_path, capfd):
+    def do(unit, device, guard):
+        say(f"resumed at step {unit}")
+        os.write(2, b"a library wrote this\n")
+        return unit, os.getpid(), guard.seconds_left()
+
+    ended = []
+    outcomes = run(
+        do, range(5), guard=Guard(time_limit_hours=99.0), alone=True,
+        after=lambda *pair: ended.append(pair),
+    )  # fmt: skip
+    assert ended == [(outcome[0], outcome) for outcome in outcomes]
+    assert sorted(unit for unit, _ in ended) == list(range(5))
+    assert len({pid for _, pid, _ in outcomes} | {os.getpid()}) == 6
+    assert all(98 * 3600 < left < 99 * 3600 for *_, left in outcomes)
+    out, err = capfd.readouterr()
+    for unit in range(5):
+        log = (tmp_path / "logs" / f"unit-{unit}.log").read_text()
+        assert re.findall(r"resumed at step \d", log) == [f"resumed at step {unit}"]
+        assert log.count("a library wrote this") == 1
+        assert f"unit {unit} | resumed at step {unit}" in out
+    assert (err, "library" in out) == ("", False)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_units_that_fail_or_are_killed_can_be_outcomes(run, capsys, alone):
+    def do(unit, device, guard):
+        if unit == 1:
+            raise ConfigError("no effect")
+        if unit == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return unit
+
+    ended = {}
+    outcomes = run(
+        do, range(6), devices=["cpu"], alone=alone, go_on=True, after=ended.__setitem__
+    )  # fmt: skip
+    killed = "its process was killed by signal 9 (out of memory?)"
+    assert outcomes == [0, Failure(1, "no effect"), Failure(2, killed), 3, 4, 5]
+    assert outcomes == list(ended.values())
+    assert list(ended) == list(range(6))
+    out = capsys.readouterr().out.splitlines()
+    assert out[-2].startswith("failed: unit 1: no effect (log: ")
+    assert out[-1].startswith(f"failed: unit 2: {killed} (log: ")
+    assert any(line.endswith("units: 4 done, 2 failed") for line in out)
+
+
+def test_a_bug_stops_all_also_where_the_others_go_on(run, forked, capsys):
+    ready = forked.Semaphore(0)
+
+    def do(unit, device, guard):
+        if unit == 1:
+            assert ready.acquire(timeout=WAIT)
+            return 1 / 0
+        return stop_when_asked(unit, device, guard, ready)
+
+    ended = []
+    says = r"(?s)^unit 1 on cpu/\d \(log: \S+unit-1.log\): Traceback .*ZeroDivisionError"
+    with pytest.raises(RuntimeError, match=says):
+        run(do, [0, 1, 2], alone=True, go_on=True, after=lambda *pair: ended.append(pair))
+    assert ended == []
+    out = capsys.readouterr().out
+    assert "unit 0 is saved" in out
+    assert "Traceback" not in out
+
+
+def test_a_unit_that_is_killed_while_all_stop_has_not_failed(run, forked):
+    ready, parent = forked.Semaphore(0), os.getpid()
+
+    def do(unit, device, guard):
+        if unit == 1:
+            assert ready.acquire(timeout=WAIT)
+            os.kill(parent, signal.SIGTERM)
+        try:
+            stop_when_asked(unit, device, guard, ready)
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)  # it was given too little time to save
+
+    ended = []
+    with pytest.raises(Stopped, match="interrupted with 2 of 2 left"):
+        run(do, [0, 1], alone=True, go_on=True, after=lambda *pair: ended.append(pair))
+    assert ended == []
+
+
+def test_a_start_that_fails_is_no_endless_loop(forked, tmp_path):
+    def start(device, guard):
+        raise ConfigError("no such encoder")
+
+    with pytest.raises(OoflineError, match="the start on cpu failed: no such encoder"):
+        share([1, 2], ["cpu"], start, tmp_path, Guard(), str, go_on=True)
+    outcomes = share([1, 2], ["cpu"], start, tmp_path, Guard(), str, alone=True, go_on=True)
+    assert outcomes == [Failure(1, "no such encoder"), Failure(2, "no such encoder")]
 
 
 def test_workers_end_when_their_parent_is_killed(run, forked):

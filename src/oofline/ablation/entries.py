@@ -7,8 +7,8 @@ import numpy as np
 
 from oofline.ablation.arms import Arm
 from oofline.ablation.contrast import Contrast, Rows, Runs, contrast, decided
-from oofline.ablation.units import Unit, at_chance, read_runs
-from oofline.crossval import is_done
+from oofline.ablation.units import at_chance, read_runs
+from oofline.crossval import Unit, is_done
 from oofline.data.folds import Folds
 from oofline.storage import Paths, read_json
 

@@ -7,17 +7,16 @@ from typing import Any
 from oofline.ablation.arms import Arm, choose_arms
 from oofline.ablation.contrast import Rows
 from oofline.ablation.entries import Entry, Failures, gather
-from oofline.ablation.spread import train_spread, unit_of
+from oofline.ablation.spread import Job, train_spread
 from oofline.ablation.table import conclusions, frame_of, markdown, shown
-from oofline.ablation.units import Unit, train_apart
 from oofline.baselines.fitting import refuse_targets
-from oofline.board import Board, board
 from oofline.claim import check_inputs, check_settings, inputs_of
 from oofline.config import CFG
-from oofline.crossval import is_done, parse_folds, parse_seeds
+from oofline.crossval import Unit, is_done, parse_folds, parse_seeds
 from oofline.data.competition import Competition, read_competition
 from oofline.data.folds import Folds, ensure_folds
-from oofline.engines.devices import device_list, device_name
+from oofline.engines.devices import device_list
+from oofline.engines.outcome import Failure
 from oofline.errors import OoflineError, Stopped
 from oofline.models.backbone import load_tokenizer
 from oofline.progress import bar, say
@@ -34,7 +33,8 @@ def run_ablation(options: Any, paths: Paths) -> None:
     """Train what is not trained yet, then write table.md, table.csv and forest.png.
 
     Arms take turns unit by unit, so that all of them can be compared early; the files are written
-    after each round. An arm whose unit fails is noted, and the others go on.
+    after each round. Where there are several devices, units are trained side by side. An arm whose
+    unit fails is noted, and the others go on.
 
     Raises:
         ConfigError, DataError: something is wrong; nothing was trained or written.
@@ -99,8 +99,10 @@ class Ablation:
     def _check(self, arm: Arm) -> None:
         try:
             started, baseline = check_settings(arm.cfg, self.paths), arm.cfg.kind != "transformer"
+            away = arm.cfg.engine == "ray"  # the nodes' devices are theirs to check
+            if not away:
+                device_list(arm.cfg, len(self.units))
             if not baseline:
-                away = arm.cfg.engine == "ray"  # the nodes' devices are theirs to check
                 choose_precision(dataclasses.replace(arm.cfg, device="cpu") if away else arm.cfg)
                 load_tokenizer(arm.cfg.model)
             competition = read_competition(arm.cfg, self.paths)
@@ -120,60 +122,35 @@ class Ablation:
         Raises:
             Stopped: time limit or interrupt.
         """
-        guard, last = Guard(self.cfg.time_limit_hours), self.units[-1]
-        if self.cfg.engine == "ray":
-            self._train_on_cluster(guard)
-            return
-        for note in self.competition.notes if self._n_left() else ():
+        jobs = [(arm, unit) for unit in self.units for arm in self.arms if self._is_left(arm, unit)]
+        for note in self.competition.notes if jobs else ():
             say(note)
-        with guard.signals(), board("units", self._n_left()) as table:
-            for unit in self.units:
-                if self._round(unit, guard, table) and unit != last:
-                    self.write()
+        try:
+            train_spread(jobs, self.paths, Guard(self.cfg.time_limit_hours), self._after)
+        except Stopped as stop:  # it knows of the units that were at work, not of all
+            reason = "interrupted" if stop.exit_code else "time_limit_hours reached"
+            text = f"{self._n_left()} units are left; the same command goes on from there"
+            raise Stopped(f"{reason}: {text}", stop.exit_code) from None
 
-    def _train_on_cluster(self, guard: Guard) -> None:
-        """All units of all arms side by side, arms taking turns."""
-        todo = [(a, u) for u in self.units for a in self.arms if not self._is_done(a, u)]
-        names = {arm.cfg.exp: arm.name for arm in self.arms}
-        for failure in train_spread([(arm.cfg, unit) for arm, unit in todo], self.paths, guard):
-            cfg, unit = failure.unit
-            self.failures[names[cfg.exp], unit] = failure.reason
+    @property
+    def _side_by_side(self) -> bool:
+        n_units = len(self.arms) * len(self.units)
+        return any(a.cfg.engine == "ray" or len(device_list(a.cfg, n_units)) > 1 for a in self.arms)
 
-    def _round(self, unit: Unit, guard: Guard, table: Board) -> int:
-        """One unit for every arm; returns how many were trained now."""
-        todo = [arm for arm in self.arms if not self._is_done(arm, unit)]
-        for arm in todo:
-            if guard.must_stop(0.0):
-                raise Stopped(
-                    f"{guard.reason}: {self._n_left()} units are left; the same command goes on "
-                    "from there",
-                    guard.exit_code,
-                )
-            self._train_one(arm, unit, guard, table)
-        return len(todo)
+    def _after(self, job: Job, outcome: Any) -> None:
+        """Note a failure; at the end of a round, while there is more to come, write the files."""
+        arm, unit = job
+        if isinstance(outcome, Failure):
+            self.failures[arm.name, unit] = outcome.reason
+        if self._n_left() and not any(self._is_left(arm, unit) for arm in self.arms):
+            self.write()
 
-    def _train_one(self, arm: Arm, unit: Unit, guard: Guard, table: Board) -> None:
-        name, device = unit_of(arm.cfg, unit), device_list(arm.cfg, 1)[0]
-        log = self.paths.output / "ablations" / "workers" / f"{name.replace(' ', '-')}.log"
-
-        def tell(kind: str, *content: Any) -> None:
-            """Show what the unit's process says."""
-            table.say(name, *content) if kind == "say" else table.follow(name, *content)
-
-        table.begin(name, device_name(dataclasses.replace(arm.cfg, device=device)), log)
-        problem = train_apart(arm.cfg, self.paths, unit, guard, device, log, tell)
-        if problem is None:
-            table.end(name, self._is_done(arm, unit) or False)
-        else:
-            self.failures[arm.name, unit] = problem
-            table.fail(name, problem, log)
-
-    def _is_done(self, arm: Arm, unit: Unit) -> bool:
-        return is_done(self.paths.fold(arm.cfg.exp, *unit))
+    def _is_left(self, arm: Arm, unit: Unit) -> bool:
+        done = is_done(self.paths.fold(arm.cfg.exp, *unit))
+        return not done and (arm.name, unit) not in self.failures
 
     def _n_left(self) -> int:
-        pairs = [(arm, unit) for arm in self.arms for unit in self.units]
-        return sum(not self._is_done(a, u) and (a.name, u) not in self.failures for a, u in pairs)
+        return sum(self._is_left(arm, unit) for arm in self.arms for unit in self.units)
 
     def write(self) -> None:
         """Compare the arms on the units that all of them have tried, and write the three files."""
@@ -185,7 +162,9 @@ class Ablation:
         if self.entries[0].n_units == 0:
             return
         task, frame = self.rows.task, frame_of(self.entries)
-        text = markdown(self.paths.comp, self.name, task, self.entries, self.folds.n_folds)
+        text = markdown(
+            self.paths.comp, self.name, task, self.entries, self.folds.n_folds, self._side_by_side
+        )
         write_text(self.folder / "table.md", text)
         write_text(self.folder / "table.csv", frame.to_csv(index=False))
         greater = get_metric(task.metric, task.kind).greater_is_better

@@ -1,78 +1,104 @@
-"""Units of several arms on a cluster, side by side."""
+"""Units of several arms, side by side: on the devices of this machine, or on a cluster."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
+from oofline.ablation.arms import Arm
 from oofline.config import CFG
 from oofline.crossval import Unit, begin, unit_name
 from oofline.engines.depot import Depot
-from oofline.engines.dispatch import Failure
-from oofline.progress import quiet
+from oofline.engines.devices import device_list, device_name
+from oofline.engines.outcome import After
+from oofline.engines.threads import threads_per_fold
+from oofline.engines.workers import share
+from oofline.progress import quiet, say
 from oofline.sharing import Work, do_on_cluster, encoder_digest, engine_ready, node_trainer
 from oofline.storage import Paths
 from oofline.training.guard import Guard
 
-Job = tuple[CFG, Unit]
-"""Settings of an arm, and (seed, fold)."""
+Job = tuple[Arm, Unit]
+"""An arm, and (seed, fold)."""
 
 
-def train_spread(jobs: list[Job], paths: Paths, guard: Guard) -> list[Failure]:
-    """Train units of arms on a cluster, in this order; one that fails does not stop the others.
+def train_spread(jobs: list[Job], paths: Paths, guard: Guard, after: After) -> None:
+    """Train units of arms, in this order, each in a new process; a failure stops no others.
 
     Args:
-        jobs: what is not finished; arms of one kind of model at a time.
+        jobs: what is not finished; arms that cannot use the same devices are trained apart.
         paths: of the competition.
         guard: of this process.
-
-    Returns:
-        Those that failed; their ``unit`` is a `Job`.
+        after: called with each job and its outcome, a `Failure` where it failed.
 
     Raises:
         Stopped: time limit or interrupt, with resumable states.
         ConfigError, DataError: an arm's settings or inputs are wrong.
         RuntimeError: a bug, with its traceback.
     """
-    failures: list[Failure] = []
-    for kind in dict.fromkeys(cfg.kind for cfg, _ in jobs):
-        some = [job for job in jobs if job[0].kind == kind]
-        arms = tuple({cfg.exp: cfg for cfg, _ in some}.values())
-        with engine_ready(arms[0], len(some)):
-            left = {cfg.exp: _begin(cfg, paths, _units_of(cfg, some)) for cfg in arms}
-            some = [(cfg, unit) for cfg, unit in some if unit in left[cfg.exp]]
-            digests = {cfg.exp: encoder_digest(cfg) for cfg in arms}
+    places = {arm.name: _places(arm.cfg, len(jobs)) for arm, _ in jobs}
+    for place in dict.fromkeys(places.values()):
+        some = [job for job in jobs if places[job[0].name] == place]
+        cfg, *further = {arm.name: arm.cfg for arm, _ in some}.values()
+        with engine_ready(cfg, len(some)):
+            with guard.signals():
+                left = {
+                    made.exp: _begin(made, paths, [unit for arm, unit in some if arm.cfg is made])
+                    for made in (cfg, *further)
+                }
+            some = [(arm, unit) for arm, unit in some if unit in left[arm.cfg.exp]]
+            digests = {made.exp: encoder_digest(made) for made in (cfg, *further)}
             work = Work(
                 some, functools.partial(_trainer, digests), paths.output / "ablations" / "workers",
-                lambda job: unit_of(*job), go_on=True, further=arms[1:], alone=True,
+                lambda job: f"{job[0].cfg.exp} {unit_name(job[1])}", go_on=True,
+                further=tuple(further), alone=True, after=after,
             )  # fmt: skip
-            outcomes = do_on_cluster(arms[0], paths, work, guard) if some else []
-        failures += [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-    return failures
+            if not some:
+                continue
+            if cfg.engine == "ray":
+                do_on_cluster(cfg, paths, work, guard)
+            else:
+                _do_here(work, paths, list(place[: len(some)]), threads_per_fold(cfg), guard)
 
 
-def _units_of(arm: CFG, jobs: list[Job]) -> list[Unit]:
-    return [unit for cfg, unit in jobs if cfg.exp == arm.exp]
+def _places(cfg: CFG, n_units: int) -> tuple[str, ...]:
+    """The devices that share an arm's units; on a cluster the kind of model stands for them."""
+    if cfg.engine == "ray":
+        return (cfg.kind,)
+    names = device_list(cfg, n_units)
+    return tuple(device_name(dataclasses.replace(cfg, device=name)) for name in names)
 
 
 def _begin(cfg: CFG, paths: Paths, units: list[Unit]) -> list[Unit]:
     """Begin an arm; returns its units that no store holds finished."""
-    with quiet():
+    with quiet():  # what there is to say of the data is said once
         begin(cfg, paths)
-    return Depot(cfg.shared_storage, paths).begin(cfg, units) if cfg.shared_storage else units
+    away = cfg.engine == "ray" and cfg.shared_storage
+    return Depot(cfg.shared_storage, paths).begin(cfg, units) if away else units
 
 
-def unit_of(cfg: CFG, unit: Unit) -> str:
-    """What a unit of an arm is called in messages."""
-    return f"{cfg.exp} {unit_name(unit)}"
+def _do_here(work: Work, paths: Paths, devices: list[str], threads: int, guard: Guard) -> None:
+    """Do the work on devices of this machine."""
+    if len(devices) > 1:
+        names = ", ".join(devices)
+        say(f"{len(work.jobs)} units on {names}, side by side; their logs are in {work.logs}")
+    start = functools.partial(work.start, paths)
+    with guard.signals():
+        share(
+            work.jobs, devices, start, work.logs, guard, work.name, threads, alone=work.alone,
+            go_on=work.go_on, after=work.after,
+        )  # fmt: skip
 
 
 def _trainer(
     digests: dict[str, str], paths: Paths, device: str, guard: Guard
 ) -> Callable[[Job], bool]:
-    """What trains a unit of any arm on a node."""
+    """What trains a unit of any arm in a process of its own."""
 
     def do(job: Job) -> bool:
         """Train one unit of an arm."""
-        cfg, unit = job
-        return node_trainer(cfg, digests[cfg.exp], paths, device, guard)(unit)
+        cfg, unit = job[0].cfg, job[1]
+        with quiet():
+            train = node_trainer(cfg, digests[cfg.exp], paths, device, guard)
+        return train(unit)
 
     return do

@@ -134,7 +134,9 @@ def _fill(template: str, row: pd.Series) -> str:
     return "" if row[names].isna().any() else template.format(**row)
 
 
-def markdown(comp: str, name: str, task: Task, entries: list[Entry], n_folds: int) -> str:
+def markdown(
+    comp: str, name: str, task: Task, entries: list[Entry], n_folds: int, side_by_side: bool = False
+) -> str:
     """The report: what was compared, the table, what it says, and every arm's settings."""
     frame = shown(frame_of(entries))
     settings = [
@@ -142,7 +144,7 @@ def markdown(comp: str, name: str, task: Task, entries: list[Entry], n_folds: in
     ]
     body = [tuple(row) for row in frame.itertuples(index=False)]
     lines = [
-        f"# {comp}: ablation {name}", "", *_head(task, entries, n_folds), "",
+        f"# {comp}: ablation {name}", "", *_head(task, entries, n_folds, side_by_side), "",
         *table(tuple(frame.columns), body), "", "## What it says", "",
         *(f"- {line}" for line in conclusions(task, entries)), "", "## Arms", "",
         *table(("arm", "settings"), settings),
@@ -150,7 +152,7 @@ def markdown(comp: str, name: str, task: Task, entries: list[Entry], n_folds: in
     return "\n".join(lines) + "\n"
 
 
-def _head(task: Task, entries: list[Entry], n_folds: int) -> list[str]:
+def _head(task: Task, entries: list[Entry], n_folds: int, side_by_side: bool) -> list[str]:
     """How to read the table."""
     better = "higher" if get_metric(task.metric, task.kind).greater_is_better else "lower"
     units = {unit for entry in entries for unit in entry.scores}
@@ -162,6 +164,10 @@ def _head(task: Task, entries: list[Entry], n_folds: int) -> list[str]:
         if on_gpu
         else "the most that the unit's own process held, Python and libraries included"
     )
+    times = (
+        " Units are trained side by side: their minutes hold what they cost each other (cores, "
+        "memory, disk) and how the devices differ; one device measures an arm's own time."
+    )
     return [
         f"{task.metric} ({better} is better), mean over seeds of the out-of-fold score. Base: "
         f"{entries[0].arm.name}. Folds {_list(folds)} (of {n_folds}), seeds {_list(seeds)}, "
@@ -171,7 +177,7 @@ def _head(task: Task, entries: list[Entry], n_folds: int) -> list[str]:
         "for their shared training rows (Nadeau and Bengio 2003). Rows needed, seeds needed: how "
         "many would show a difference of this size with 80 % power. At chance: units no better "
         "than one and the same prediction for all rows. Time and memory are relative to the base, "
-        f"the median over units; memory is {memory}.",
+        f"the median over units; memory is {memory}." + times * side_by_side,
     ]
 
 

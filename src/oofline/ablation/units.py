@@ -1,134 +1,17 @@
-"""Units: (seed, fold) of an arm, each trained in a process of its own, and read back."""
-
-import contextlib
-import dataclasses
-import multiprocessing
-import sys
-import traceback
-from collections.abc import Callable
-from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import Any
+"""Units, (seed, fold), of an arm as training leaves them, and what counts as chance."""
 
 import numpy as np
 import pandas as pd
 
 from oofline.ablation.contrast import Runs
 from oofline.blocks import Block, blank, finite, joined, stacked
-from oofline.config import CFG
-from oofline.crossval import begin, is_done, trainer_of
-from oofline.engines.threads import limit_threads
-from oofline.engines.worker import output_to
-from oofline.errors import DataError, OoflineError, Stopped
-from oofline.progress import log_to, quiet, relay_to
+from oofline.crossval import Unit, is_done
+from oofline.errors import DataError
 from oofline.results import Task, prediction_array
 from oofline.scoring.metrics import get_metric, score
 from oofline.scoring.oof import join, read_parquet
 from oofline.scoring.summary import decided_score
 from oofline.storage import Paths
-from oofline.training.guard import Guard, no_ctrl_c
-
-Unit = tuple[int, int]
-"""(seed, fold)."""
-
-
-def train_apart(
-    cfg: CFG, paths: Paths, unit: Unit, guard: Guard, device: str, log: Path,
-    tell: Callable[..., None],
-) -> str | None:  # fmt: skip
-    """Train one unit in a new process, so that its peak memory is its own.
-
-    Args:
-        cfg: of the arm.
-        paths: of the competition.
-        unit: (seed, fold).
-        guard: of this process; what is left of its time limit is the unit's, and a request to
-            stop is passed on.
-        device: where it computes, an entry of `device_list`.
-        log: file that everything the unit's process says is appended to.
-        tell: called as ``tell("say", text)`` and ``tell("bar", title, done, total, note)``.
-
-    Returns:
-        Why the unit failed, in one line; None when it is done, or another process trains it.
-
-    Raises:
-        Stopped: time limit or interrupt, with a resumable state.
-        RuntimeError: a bug, with its traceback.
-    """
-    if cfg.time_limit_hours:
-        cfg = dataclasses.replace(cfg, time_limit_hours=guard.seconds_left() / 3600.0)
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_train, args=(theirs, cfg, paths, unit, device, log))
-    with no_ctrl_c():  # Ctrl-C reaches it as the request that is passed on
-        process.start()
-    theirs.close()
-    kind, outcome = _wait(ours, process, guard, tell)
-    process.join()
-    if isinstance(outcome, Stopped):
-        raise outcome
-    if kind == "end":
-        return None if outcome is None else str(outcome)
-    where = f"seed {unit[0]} fold {unit[1]} of {cfg.exp} (log: {log})"
-    if kind == "bug":
-        raise RuntimeError(f"{where}: {outcome}")
-    if guard.interrupted:
-        raise Stopped("interrupted; the same command goes on from there", guard.exit_code)
-    if (process.exitcode or 0) < 0:
-        return f"its process was killed by signal {-(process.exitcode or 0)} (out of memory?)"
-    raise RuntimeError(f"{where}: its process ended ({process.exitcode})")
-
-
-def _wait(
-    ours: Connection, process: Any, guard: Guard, tell: Callable[..., None]
-) -> tuple[str, Any]:
-    """How the unit ended: ("end", error or None), ("bug", traceback) or ("died", None)."""
-    asked = False
-    while True:
-        if guard.interrupted and not asked and sys.platform != "win32":
-            process.terminate()  # SIGTERM: it saves its state and stops
-            asked = True
-        if not ours.poll(0.2):
-            continue
-        try:
-            kind, *content = ours.recv()
-        except EOFError:
-            return "died", None
-        if kind in ("end", "bug"):
-            return kind, content[0]
-        tell(kind, *content)
-
-
-def _train(theirs: Connection, cfg: CFG, paths: Paths, unit: Unit, device: str, log: Path) -> None:
-    """What runs in the unit's process."""
-
-    def send(*message: Any) -> None:
-        """Tell the other end, if anyone is there."""
-        with contextlib.suppress(BrokenPipeError):
-            theirs.send(message)
-
-    with output_to(log):
-        log_to(log)
-        relay_to(send)
-        try:
-            _do(cfg, paths, unit, device)
-            send("end", None)
-        except (OoflineError, Stopped) as error:
-            send("end", error)
-        except Exception:
-            traceback.print_exc()
-            send("bug", traceback.format_exc())
-
-
-def _do(cfg: CFG, paths: Paths, unit: Unit, device: str) -> None:
-    """Train the unit in this process."""
-    if cfg.cpus_per_fold:
-        limit_threads(cfg.cpus_per_fold)
-    guard = Guard(cfg.time_limit_hours)
-    with guard.signals():
-        with quiet():  # what there is to say of the data is said once, before the first unit
-            material = begin(cfg, paths)
-        trainer_of(dataclasses.replace(cfg, device=device), material, guard)(unit)
 
 
 def read_runs(

@@ -1,1 +1,1 @@
-"""What runs units of work: one process for each device."""
+"""What runs units of work: a process for each device, or for each unit."""

@@ -53,8 +53,9 @@ class Child:
         self.unit, self.ended = None, True
         self.tell("end")
 
-    def kill(self) -> None:
-        """End it at once, if it still runs (files are always whole)."""
+    def kill(self, patience: float = 0.0) -> None:
+        """End it, if it still runs after so many seconds (files are always whole)."""
+        self.process.join(patience)
         if self.process.is_alive():
             self.process.kill()
         self.process.join()

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from oofline.board import Board
+from oofline.engines.outcome import After, Failure
 from oofline.errors import OoflineError, Stopped
 from oofline.training.guard import Guard
 
@@ -69,14 +70,6 @@ class _Running:
     log: Path | None = None
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Outcome of a unit that failed while the others were to go on: which, and why."""
-
-    unit: Any
-    reason: str
-
-
 class Dispatch:
     """The units of one command on a cluster.
 
@@ -88,14 +81,15 @@ class Dispatch:
         table: shows what goes on.
         most: units side by side at most; 0 = as many as the cluster has slots.
         go_on: a unit that fails is an outcome (`Failure`), in place of stopping the others.
+        after: called with each unit and its outcome.
     """
 
     def __init__(
         self, cluster: Cluster, units: Sequence[Any], name: Callable[[Any], str], guard: Guard,
-        table: Board, most: int = 0, go_on: bool = False,
+        table: Board, most: int = 0, go_on: bool = False, after: After | None = None,
     ) -> None:  # fmt: skip
         self.cluster, self.units, self.name, self.guard = cluster, units, name, guard
-        self.table, self.most, self.go_on = table, most, go_on
+        self.table, self.most, self.go_on, self.after = table, most, go_on, after
         self.left = deque(range(len(units)))
         self.attempts = [0] * len(units)
         self.running: dict[Ticket, _Running] = {}
@@ -169,8 +163,8 @@ class Dispatch:
     ) -> None:
         """The last event of a ticket."""
         if kind == "done":
-            self.outcomes.append(content[0])
             self.table.end(unit, content[0])
+            self._note(ticket[0], content[0])
         elif kind == "stopped":
             self.table.say(running.where, content[0])
             reason = "interrupted" if content[1] else "time_limit_hours reached"
@@ -202,10 +196,15 @@ class Dispatch:
     ) -> None:
         self.table.fail(unit, text, running.log or Path())
         if self.go_on:
-            self.outcomes.append(Failure(self.units[index], text))
+            self._note(index, Failure(self.units[index], text))
         else:
             at = _at(running) if how == "failed: " else ""
             self._stop(OoflineError(f"{unit}{at} {how}{text}{_see(running)}"))
+
+    def _note(self, index: int, outcome: Any) -> None:
+        self.outcomes.append(outcome)
+        if self.after is not None:
+            self.after(self.units[index], outcome)
 
     def _stop(self, reason: Exception) -> None:
         """Ask every unit to save and stop, once; the first reason is the one that counts."""
