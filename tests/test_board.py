@@ -236,7 +236,7 @@ def test_in_a_notebook_it_is_one_output_that_is_updated(tmp_path, pause):
     cell = CELL.replace("{pause}", pause)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
     where = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=where).execute()
     outputs = notebook.cells[0]["outputs"]
     (shown,) = [o for o in outputs if o["output_type"] == "display_data"]
     text = shown["data"]["text/plain"]

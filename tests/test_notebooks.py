@@ -70,7 +70,7 @@ def test_explore(write_competition, load_settings, monkeypatch, tmp_path, kind, 
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     where = {"metadata": {"path": str(tmp_path / "notebooks")}}
     # Cells take seconds; the limit is for one that hangs, also where other work fills the machine.
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=where).execute()
     text = "\n".join(outputs(notebook, "text"))
     assert f"tried: {scores['metric']} {scores['score']:.5f}" in text
     assert "90 training rows" in text

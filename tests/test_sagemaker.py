@@ -102,7 +102,7 @@ def test_a_spot_interruption_saves_a_state(container, tmp_path):
                 break
         process.send_signal(signal.SIGTERM)
         process.stdout.read()
-        assert process.wait(120) == 130
+        assert process.wait(300) == 130
     saved = (tmp_path / "checkpoints").rglob("state.safetensors")
     assert [path.parent.name for path in saved] == ["fold0"]
     assert not (tmp_path / "model").exists()

@@ -54,7 +54,7 @@ def test_auto_trains_one_fold_per_gpu_side_by_side(
     both, train = forked.Barrier(2), crossval.train_fold
 
     def together(*args):
-        both.wait(60)  # passes only if two folds are being trained at the same time
+        both.wait(300)  # passes only if two folds are being trained at the same time
         return train(*args)
 
     monkeypatch.setattr(crossval, "train_fold", together)
@@ -136,7 +136,7 @@ def test_sigterm_saves_every_fold_and_the_same_command_goes_on(
     def interrupted(self):
         step(self)
         if self.progress.step == 3:  # both folds are inside an epoch now
-            if reached.wait(60) == 0:
+            if reached.wait(300) == 0:
                 os.kill(parent, signal.SIGTERM)
             self.keeper.guard.interrupted or _until(lambda: self.keeper.guard.interrupted)
 

@@ -21,7 +21,7 @@ def test_it_shows_the_table_the_picture_and_every_unit(fabricate, oofline, monke
     monkeypatch.setenv("MPLCONFIGDIR", os.environ.get("MPLCONFIGDIR", str(tmp_path / ".mpl")))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     where = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources=where).execute()
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=where).execute()
     data = [
         output["data"]
         for cell in notebook.cells

@@ -21,7 +21,7 @@ from oofline.engines.stored_fold import StoredFold
 from oofline.storage import read_json
 from oofline.training.guard import Guard
 
-WAIT = 60
+WAIT = 300
 """Seconds after which a test that hangs fails."""
 ARMS = "[arms.plain]\n[arms.warm]\nlr = 2e-3\n"
 MEASURED = ["minutes", "time_ratio", "memory_mb", "memory_ratio"]

@@ -38,7 +38,7 @@ from oofline.training.guard import Guard
 from oofline.training.step import Step
 from oofline.training.trainer import Trainer
 
-WAIT = 60
+WAIT = 300
 """Seconds after which a test that hangs fails."""
 CURVE = ["step", "epoch", "train_loss", "valid_loss", "score"]
 

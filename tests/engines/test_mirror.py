@@ -184,7 +184,7 @@ def test_states_are_pushed_while_training_goes_on(url, project, tmp_path, monkey
     seen = []
 
     def look(row):
-        manifest, until = None, time.monotonic() + 60  # no new state meanwhile: this one is pushed
+        manifest, until = None, time.monotonic() + 300  # no new state meanwhile: this one is pushed
         while manifest is None and time.monotonic() < until:
             manifest = node.mirror.store.read_json("output/toy/away/seed42/fold2/state.json")
         seen.append(set(manifest or {}))
@@ -240,7 +240,7 @@ def test_two_processes_of_a_node_leave_their_runs_one_after_the_other(
 
     monkeypatch.setattr(Store, "put", slow)
     mine = nodes[0].mirror.leave(done=True)
-    other.join(60)
+    other.join(300)
     assert len(mine) == 2
     assert keys == [[]]
 

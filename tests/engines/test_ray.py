@@ -86,7 +86,7 @@ def test_a_lost_node_and_a_killed_process_change_no_bit(cluster, toy, capsys):
     accidents = two_nodes.Accidents(cluster, paths, "cluster", say=lambda text: None)
     accidents.start()
     assert train_on_devices(cfg, paths, [0, 1], [42]) == 2
-    accidents.join(60)
+    accidents.join(300)
     assert accidents.error is None
     out = capsys.readouterr().out
     assert "its process was killed on" in out
@@ -350,7 +350,7 @@ def test_a_fold_goes_on_from_its_state_in_an_object_store(
     thread.start()
     capsys.readouterr()
     assert train_on_devices(away, paths, [0], [42]) == 1
-    thread.join(60)
+    thread.join(300)
     assert not errors
     assert "its node is gone on" in capsys.readouterr().out
     logs = (paths.experiment("cluster") / "workers").glob("*.log")  # brought here from the store

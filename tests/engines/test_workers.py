@@ -20,7 +20,7 @@ from oofline.errors import ConfigError, OoflineError, Stopped
 from oofline.progress import bar, say
 from oofline.training.guard import Guard
 
-WAIT = 60
+WAIT = 300
 """Seconds after which a test that hangs fails."""
 
 

@@ -122,7 +122,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(download, paths, service, 
     env = os.environ | {"PYTHONPATH": ":".join(sys.path)}
     command = [sys.executable, "-m", "oofline", "download", "--comp", "toy"]
     process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL)
-    assert service.received.wait(60)
+    assert service.received.wait(300)
     part = tmp_path / "input" / ".toy.download" / "part" / "train.csv"
     while not (part.exists() and part.stat().st_size >= MEGABYTE):
         assert process.poll() is None

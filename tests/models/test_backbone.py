@@ -211,7 +211,7 @@ def _fill(cache, source, revision="0" * 40):
     return shutil.copytree(source, folder)
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 def test_unreachable_hub_fails_at_once_with_the_remedy(cache):
     text = message(lambda: load("owner/tiny"))
     for part in ("owner/tiny", "http://127.0.0.1:9 cannot be reached", "local folder", "HF_HOME"):

@@ -185,7 +185,7 @@ def killed(root, argv, moment, count):
 
     process = multiprocessing.get_context("fork").Process(target=run)
     process.start()
-    process.join(120)
+    process.join(300)
     return process.exitcode == -signal.SIGKILL
 
 

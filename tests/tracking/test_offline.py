@@ -209,7 +209,7 @@ def test_without_a_key_nothing_is_sent_asked_or_written_elsewhere(tmp_path):
     proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), address)
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=300,
         env={**env, **proxies, "HOME": str(home), "NO_PROXY": "", "no_proxy": ""},
     )  # fmt: skip
     proxy.close()

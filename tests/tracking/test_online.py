@@ -54,7 +54,7 @@ def test_history_reaches_the_server_and_a_resumed_fold_goes_on(online, paths):
     assert tracking.sync(paths) == 0  # nothing is left to upload
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(150)
 def test_an_unreachable_server_costs_one_short_wait(online, paths, capsys):
     online.stop()
     for fold in range(2):
@@ -75,7 +75,7 @@ def test_a_key_that_is_none_falls_back_at_once(online, paths, monkeypatch, capsy
     assert online.queries == []
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(150)
 def test_a_server_that_dies_slows_nothing_and_sync_finds_the_rest(online, paths, capsys):
     tracker = tracking.fold_tracker(CFG(comp="comp"), paths, 1, 0)
     tracker.log({"loss": 1.0}, 0)

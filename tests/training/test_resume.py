@@ -89,7 +89,7 @@ def killed(cfg, paths, moment, count):
         target=run_and_die, args=(cfg, paths, moment, count)
     )
     process.start()
-    process.join(60)
+    process.join(300)
     return process.exitcode == -signal.SIGKILL
 
 

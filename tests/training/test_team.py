@@ -12,7 +12,7 @@ from oofline.training.guard import Guard
 from oofline.training.keeper import Keeper
 from oofline.training.team import ALONE, AgreedOutOfMemoryError, fingerprint, join, leave
 
-WAIT = 60
+WAIT = 300
 """Seconds after which a test that hangs fails."""
 
 

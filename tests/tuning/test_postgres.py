@@ -61,7 +61,7 @@ def server():
             yield f"postgresql://tester@127.0.0.1:{port}/postgres"
         finally:
             process.send_signal(signal.SIGINT)  # nothing where it did not start
-            process.wait(60)
+            process.wait(300)
 
 
 def _answers(port):

@@ -75,7 +75,7 @@ def test_a_killed_search_goes_on_with_the_same_trial(
     command = [sys.executable, "-m", "oofline", *argv]
     process = subprocess.Popen(command, env=os.environ | {"OOFLINE_ROOT": str(tmp_path)})
     first = paths.fold("rate-t0001", 42, 0) / "scores.json"
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
     while not first.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
