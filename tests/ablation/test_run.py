@@ -218,7 +218,7 @@ def test_other_settings_under_the_same_name_are_refused(fabricate, oofline, no_t
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_sigterm_saves_stops_and_the_same_command_goes_on(write_competition, tmp_path, own):
-    paths = write_competition(epochs=40, evals_per_epoch=0.1, save_minutes=0, n=40)
+    paths = write_competition(epochs=100, evals_per_epoch=0.1, save_minutes=0, n=40)
     argv = [sys.executable, "-m", "oofline", *TOY, "--arms", "base", "--fold", "0"]
     environment = os.environ | {"OOFLINE_ROOT": str(tmp_path)}
     folder, deadline = paths.fold("ablation-base", 42, 0), time.monotonic() + 600
