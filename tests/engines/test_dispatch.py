@@ -77,9 +77,15 @@ def test_a_failed_unit_can_be_an_outcome():
     def ends(ticket, unit):
         return ("failed", "no") if unit == 1 else ("done", unit)
 
-    outcomes = run(SimulatedCluster(2, 1, ends=ends), [0, 1, 2], go_on=True)
+    noted = []
+    outcomes = run(
+        SimulatedCluster(2, 1, ends=ends), [0, 1, 2], go_on=True,
+        after=lambda unit, outcome: noted.append((unit, outcome)),
+    )  # fmt: skip
     assert Failure(1, "no") in outcomes
     assert {0, 2} < set(outcomes)
+    assert dict(noted) == {0: 0, 1: Failure(1, "no"), 2: 2}
+    assert [outcome for _, outcome in noted] == outcomes
 
 
 def test_a_bug_keeps_its_traceback():
