@@ -464,6 +464,30 @@ def test_a_process_that_hangs_is_not_waited_for_without_end(setup, monkeypatch):
     assert [p for p in psutil.Process().children() if p.status() == psutil.STATUS_STOPPED] == []
 
 
+def test_a_process_that_hangs_does_not_keep_the_fold_past_the_time_limit(
+    setup, tmp_path, monkeypatch
+):
+    paths, cfg = setup
+    command, evaluate, seconds_left = os.getpid(), Evaluator.evaluate, Guard.seconds_left
+
+    def hanging(self):
+        if self.team.rank == 1:
+            (tmp_path / "hangs").touch()
+            os.kill(os.getpid(), signal.SIGSTOP)
+        evaluate(self)
+
+    def late(self):
+        over = os.getpid() == command and (tmp_path / "hangs").exists()
+        return -group_module.OVERDUE_SECONDS - 1.0 if over else seconds_left(self)
+
+    monkeypatch.setattr(Evaluator, "evaluate", hanging)
+    monkeypatch.setattr(Guard, "seconds_left", late)
+    with pytest.raises(Stopped, match="the processes of seed 42 fold 0 hang and are ended") as stop:
+        train_units(cfg("two", n=2), paths, [0], [42])
+    assert stop.value.exit_code == 0
+    assert [p for p in psutil.Process().children() if p.status() == psutil.STATUS_STOPPED] == []
+
+
 def test_processes_divide_the_threads_of_the_one_that_starts_them(setup, monkeypatch):
     paths, cfg = setup
     posts = []

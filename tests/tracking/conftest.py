@@ -144,7 +144,7 @@ def stub():
 @pytest.fixture(autouse=True)
 def _own_wandb(monkeypatch, tmp_path):
     """Every test has its own environment, home folder and wandb service."""
-    wandb = pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb", reason="wandb is not installed")
     wandb.teardown()  # else its service's name would come back at the end, when it is gone
     for name in list(os.environ):
         if name.startswith("WANDB_"):

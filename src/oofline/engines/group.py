@@ -27,6 +27,8 @@ from oofline.training.team import LOST
 
 CAUSE_SECONDS = 10.0
 """How long the reason is waited for after a process has lost another one."""
+OVERDUE_SECONDS = 300.0
+"""Processes that have not ended this long after the time limit hang."""
 
 
 def train_in_group(cfg: CFG, paths: Paths, seed: int, fold: int, guard: Guard) -> dict[str, Any]:
@@ -109,10 +111,18 @@ class _Group:
             process.kill()
 
     def _is_over(self) -> bool:
-        """Whether a failure is understood, or has been for too long without a cause."""
+        """Whether a failure is understood, or something has been waited for too long."""
         failed = self.cause is not None and not isinstance(self.cause, Stopped)
         late = self.lost is not None and time.monotonic() - self.lost_since > CAUSE_SECONDS
-        return failed or late
+        return failed or late or self._is_overdue()
+
+    def _is_overdue(self) -> bool:
+        """Whether processes hang: those that do not stop before the time limit."""
+        if self.guard.seconds_left() > -OVERDUE_SECONDS:
+            return False
+        text = f"time_limit_hours reached: the processes of {self.name} hang and are ended; it"
+        self.stop = Stopped(f"{text} goes on from its last saved state", self.guard.exit_code)
+        return True
 
     def _hear(self, process: Child, kind: str, *content: Any) -> None:
         if kind in ("say", "bar", "seen"):
