@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -39,6 +40,8 @@ _SPEC = importlib.util.spec_from_file_location(
 two_nodes = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(two_nodes)
 WAIT = two_nodes.WAIT
+LOST = re.compile(r"its (?:process was killed|node is gone) on \S+; it is queued again")
+"""Which of the two it was, Ray cannot always tell: it asks a node that may be about to go."""
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # nodes do not have the tests
 
 
@@ -89,9 +92,7 @@ def test_a_lost_node_and_a_killed_process_change_no_bit(cluster, toy, capsys):
     accidents.join(300)
     assert accidents.error is None
     out = capsys.readouterr().out
-    assert "its process was killed on" in out
-    assert "its node is gone on" in out
-    assert out.count("it is queued again") == 2
+    assert len(LOST.findall(out)) == 2
     for fold in (0, 1):
         text = "".join(
             log.read_text()
@@ -328,7 +329,7 @@ def test_a_fold_goes_on_from_its_state_in_an_object_store(
     trainer = functools.partial(pausing_trainer, tmp_path)
     monkeypatch.setattr("oofline.sharing.node_trainer", trainer)
     former = unit_logs(cluster)
-    errors = []
+    left, errors = [], []
 
     def is_pushed():
         stored.fetch_state(tmp_path / "seen")
@@ -339,9 +340,9 @@ def test_a_fold_goes_on_from_its_state_in_an_object_store(
             two_nodes.wait_for((tmp_path / "process").exists, "the third epoch")
             two_nodes.wait_for(is_pushed, "a pushed state")
             process = psutil.Process(read_json(tmp_path / "process"))
-            (log,) = unit_logs(cluster) - former
+            left.extend(unit_logs(cluster) - former)
             process.suspend()
-            cluster.remove_node(two_nodes.node_of(cluster, log), allow_graceful=False)
+            cluster.remove_node(two_nodes.node_of(cluster, left[0]), allow_graceful=False)
             process.kill()
         except BaseException as error:
             errors.append(error)
@@ -352,9 +353,10 @@ def test_a_fold_goes_on_from_its_state_in_an_object_store(
     assert train_on_devices(away, paths, [0], [42]) == 1
     thread.join(300)
     assert not errors
-    assert "its node is gone on" in capsys.readouterr().out
-    logs = (paths.experiment("cluster") / "workers").glob("*.log")  # brought here from the store
-    text = "".join(log.read_text() for log in logs)
+    assert len(LOST.findall(capsys.readouterr().out)) == 1
+    logs = set((paths.experiment("cluster") / "workers").glob("*.log"))  # from the store
+    (log,) = {log for log in logs if log.name != left[0].name}  # another node's
+    text = log.read_text()
     assert 2 <= int(text.split("resumed at step ")[1].split(" ")[0]) < 20
     assert two_nodes.same_bits(paths, "local", "cluster", [(42, 0)])
     assert not (paths.fold("cluster", 42, 0) / ".lock").exists()  # nobody trained in this folder
