@@ -40,8 +40,8 @@ _SPEC = importlib.util.spec_from_file_location(
 two_nodes = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(two_nodes)
 WAIT = two_nodes.WAIT
-LOST = re.compile(r"its (?:process was killed|node is gone) on \S+; it is queued again")
-"""Which of the two it was, Ray cannot always tell: it asks a node that may be about to go."""
+LOST = re.compile(r"its (?:process was killed|node is gone)(?: on \S+)?; it is queued again")
+"""Either word counts: what is tested is that a lost unit is queued again."""
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # nodes do not have the tests
 
 

@@ -93,8 +93,9 @@ def run_unit(
     node = ray.get_runtime_context().get_node_id()
     where = f"{platform.node()}-{node[:4]}"
     log = _log_folder(order) / f"{where}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}.log"
-    with output_to(log), Line(desk, ticket) as line:
-        line.send("begun", where, order.logs / log.name)
+    line = Line(desk, ticket)
+    line.send("begun", where, order.logs / log.name)  # with the first beat: it may be lost soon
+    with output_to(log), line:
         outcome, files = _attempt(order, line, log, unit)
     return line.rest, outcome, files
 
